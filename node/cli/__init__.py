@@ -1,0 +1,67 @@
+"""The command `mediqa` (DESIGN section 7): one file per command, imported only when that command runs.
+
+A verb's module has a function `command`; a noun's module has a Typer `app` with its verbs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+COMMANDS: dict[str, str] = {
+    "serve": "Run the node in the foreground; SIGTERM drains it.",
+    "check": "Say what would happen: configuration, port, disk, model, destinations.",
+    "score": "Score files or folders without a node, with the same engine.",
+    "send": "C-STORE a folder to AET@HOST:PORT.",
+    "series": "State of series: list, show, complete, rescore.",
+    "delivery": "State of deliveries: list, retry, drop.",
+    "audit": "The audit log: list, verify, export.",
+    "results": "The results table, as text, CSV or JSON.",
+    "model": "Profiles, model card and sha256 of the weights: list, show, import.",
+    "sample": "Write a simulated patient as a DICOM series.",
+    "train": "Simulate, fit, calibrate and evaluate the network.",
+}
+
+
+def _load(name: str) -> Any:
+    """The command object of module `node.cli.<name>`."""
+    module = import_module(f"node.cli.{name}")
+    if hasattr(module, "app"):
+        return typer.main.get_command(module.app)
+    verb = typer.Typer(add_completion=False)
+    verb.command(name, help=COMMANDS[name])(module.command)
+    return typer.main.get_command(verb)
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from the table above, imports one only to run it (start-up under 0.5 s)."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            command = _load(name)
+            command.name = name
+        return name, command, rest
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="MedIQA Node: technical image quality, answered by DICOM. Not a medical device.")
+
+
+@app.callback()
+def _root() -> None:
+    """MedIQA Node: technical image quality, answered by DICOM. Not a medical device."""
+
+
+def main() -> None:
+    """Entry point of the command `mediqa`."""
+    app(prog_name="mediqa")
