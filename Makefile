@@ -1,0 +1,37 @@
+# MedIQA Node. Two commands matter: `make demo` and `make test`.
+.PHONY: demo test test-fast test-slow setup lint lock clean
+
+PYTEST = .venv/bin/python -m pytest -q
+STUDY ?=
+
+demo: ## install, run the node and a small PACS, send simulated patients (or STUDY=folder), show the results
+	@scripts/setup
+	@.venv/bin/python scripts/demo.py $(if $(STUDY),--study "$(STUDY)")
+
+test: ## install what is missing, run every test that is not marked slow
+	@scripts/setup test
+	@scripts/peers
+	.venv/bin/ruff check .
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile $(ARGS)
+
+test-fast: ## the tests of one's own loop: no peers, no network, under two minutes
+	@scripts/setup test
+	$(PYTEST) -m "not slow and not peer and not model and not data" -n 2 --dist loadfile $(ARGS)
+
+test-slow: ## what takes minutes
+	@scripts/setup test
+	@scripts/peers
+	$(PYTEST) -m slow $(ARGS)
+
+setup:
+	@scripts/setup test
+
+lint:
+	.venv/bin/ruff check .
+
+lock: ## write constraints.txt anew from pyproject.toml
+	.venv/bin/uv pip compile -q --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml \
+	    | grep -Ev '^(torch|nvidia-|triton|cuda|setuptools)' > constraints.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info demo-run
