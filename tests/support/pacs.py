@@ -1,0 +1,64 @@
+"""A small PACS for tests: a pynetdicom storage SCP that keeps every data set it is sent, as received."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from io import BytesIO
+from typing import Any
+
+import pydicom
+from pynetdicom import AE, StoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification
+
+from tests.support.ports import free_port
+
+
+class SmallPacs:
+    """Keeps data sets by SOP Instance UID and counts how often each came. `classes` limits what it accepts."""
+
+    def __init__(self, ae_title: str = "PACS", classes: list[str] | None = None, port: int | None = None) -> None:
+        self.ae_title, self.port = ae_title, port or free_port()
+        self.encoded: dict[str, bytes] = {}
+        self.syntax: dict[str, str] = {}
+        self.times: Counter[str] = Counter()
+        self.status = 0x0000
+        self._lock = threading.Lock()
+        self._classes = classes
+        self._server: Any = None
+
+    def __enter__(self) -> SmallPacs:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        ae = AE(self.ae_title)
+        ae.add_supported_context(Verification)
+        for uid in self._classes or [c.abstract_syntax for c in StoragePresentationContexts]:
+            ae.add_supported_context(uid)
+        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def _store(self, event: evt.Event) -> int:
+        if self.status:
+            return self.status
+        uid = str(event.request.AffectedSOPInstanceUID)
+        with self._lock:
+            self.times[uid] += 1
+            self.encoded[uid] = event.encoded_dataset(include_meta=True)
+        return 0x0000
+
+    def datasets(self) -> list[pydicom.Dataset]:
+        """All data sets held, parsed anew."""
+        with self._lock:
+            return [pydicom.dcmread(BytesIO(b), force=True) for b in self.encoded.values()]
+
+    def of_modality(self, modality: str) -> list[pydicom.Dataset]:
+        return [ds for ds in self.datasets() if ds.get("Modality") == modality]
