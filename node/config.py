@@ -1,0 +1,293 @@
+"""config.yaml as frozen models (DESIGN section 7): every key, its default and its range; `load` is the one door.
+
+The defaults here and in config.yaml are the same; a test holds them equal. A wrong file is a `ConfigError` with one line per mistake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+
+from node.config_text import ConfigError, Source, read_source
+
+DEFAULT_FILE = "config.yaml"
+_SIZES = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `2 GiB`, `500 MB` or `0 B`; ValueError for anything else."""
+    found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,6})?)\s*([KMGT]?i?B)?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError("no size")
+    return int(float(found[1]) * _SIZES[(found[2] or "B").upper()])
+
+
+def _size(value: object) -> object:
+    """A bare number of bytes as text; the text itself is checked."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value} B"
+    if isinstance(value, str):
+        parse_size(value)
+    return value
+
+
+def _ae_title(value: str) -> str:
+    """PS3.5 table 6.2-1, VR AE: 1 to 16 characters without backslash and control characters, spaces at the ends do not count."""
+    value = value.strip(" ")
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", value):
+        raise ValueError("no AE title")
+    return value
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)
+    return value
+
+
+# The description of a type is the sentence that an error tells: "write ...".
+AeTitle = Annotated[str, AfterValidator(_ae_title),
+                    Field(description="an AE title: 1 to 16 characters, no backslash (quote it if it is all digits)")]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:%-]{1,253}$", description="a host name or an address")]
+Port = Annotated[int, Field(ge=1, le=65535, description="a number from 1 to 65535")]
+ListenPort = Annotated[int, Field(ge=0, le=65535, description="a number from 1 to 65535 (0 = any free port)")]
+Network = Annotated[str, AfterValidator(_network), Field(description="a network such as 10.0.0.0/8 or ::1/128")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="a name of letters, digits, '.', '_' and '-' (up to 64)")]
+Size = Annotated[str, BeforeValidator(_size), Field(description="a size such as 2 GiB or 500 MB")]
+Flag = Annotated[bool, Field(description="true or false")]
+Text = Annotated[str, Field(max_length=1024, description="text")]
+Score = Annotated[float, Field(ge=0, le=100, description="a number from 0 to 100")]
+
+
+def _seconds(least: float, most: float) -> object:
+    return Field(ge=least, le=most, allow_inf_nan=False, description=f"seconds, a number from {least:g} to {most:g}")
+
+
+def _whole(least: int, most: int, unit: str = "") -> object:
+    return Field(ge=least, le=most, description=f"a whole number{unit} from {least} to {most}")
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys are errors, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Node(Section):
+    data: Annotated[str, Field(min_length=1, max_length=1024, description="a folder")] = "mediqa-data"
+    name: Name = "mediqa"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+                         Field(description="DEBUG, INFO, WARNING or ERROR")] = "INFO"
+
+
+class Caller(Section):
+    """One line of the allow-list: a calling AE title and the networks that it may come from."""
+
+    ae_title: AeTitle
+    networks: Annotated[tuple[Network, ...], Field(min_length=1, description="a list of networks such as [10.0.0.0/8]")]
+
+
+class Receive(Section):
+    ae_title: AeTitle = "MEDIQA"
+    host: Host = "0.0.0.0"
+    port: ListenPort = 11112
+    check_called_ae: Flag = True
+    allow_any: Flag = False
+    allow: Annotated[tuple[Caller, ...], Field(description="a list of {ae_title: ..., networks: [...]}")] = (
+        Caller(ae_title="ORTHANC", networks=("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),)
+    max_associations: Annotated[int, _whole(1, 1000)] = 20
+    max_pdu: Annotated[int, _whole(4096, 16777216, " of bytes")] = 131072
+    max_object_mb: Annotated[int, _whole(1, 1048576, " of MiB")] = 4096
+    acse_timeout: Annotated[float, _seconds(1, 600)] = 30
+    dimse_timeout: Annotated[float, _seconds(1, 3600)] = 60
+    network_timeout: Annotated[float, _seconds(1, 86400)] = 120
+
+
+class Storage(Section):
+    durability: Annotated[Literal["default", "full", "os"], Field(description="default, full or os")] = "default"
+    reserve: Size = "2 GiB"
+    audit_key: Text = ""
+    audit_anchor: Text = ""
+
+
+class Completion(Section):
+    """Waits of DESIGN section 5, seconds; `quiet` also bounds the two shorter ones."""
+
+    quiet: Annotated[float, _seconds(0.1, 86400)] = 60
+    contiguous: Annotated[float, _seconds(0.1, 86400)] = 30
+    announced: Annotated[float, _seconds(0.1, 86400)] = 5
+    forced: Annotated[float, _seconds(1, 604800)] = 7200
+    revisions_per_day: Annotated[int, _whole(1, 1000)] = 3
+
+
+class Threshold(Section):
+    """`Good` when the lower end is at or above good_from, `Reject` when the upper end is below reject_below."""
+
+    good_from: Score
+    reject_below: Score
+
+
+class Thresholds(Section):
+    CT: Threshold = Threshold(good_from=60, reject_below=35)
+    MR: Threshold = Threshold(good_from=60, reject_below=35)
+
+
+class Engine(Section):
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda:\d{1,2})$", description="auto, cpu or cuda:N")] = "auto"
+    slices: Annotated[Literal["salient", "full"], Field(description="salient or full")] = "salient"
+    thresholds: Thresholds = Thresholds()
+    max_interval: Score = 60
+    decode_seconds: Annotated[float, _seconds(1, 3600)] = 60
+    max_megapixels: Annotated[float, Field(gt=0, le=1048576, description="megapixels, a number above 0")] = 2048
+
+
+class SeriesNumbers(Section):
+    sr: Annotated[int, _whole(1, 2147483647)] = 9901
+    sc: Annotated[int, _whole(1, 2147483647)] = 9902
+
+
+EndWord = Literal["assessed", "abstained", "skipped", "undecodable", "failed"]
+SrClass = Literal["comprehensive-3d", "comprehensive", "enhanced", "basic-text"]
+
+
+class Report(Section):
+    on: Annotated[tuple[EndWord, ...],
+                  Field(description="a list of assessed, abstained, skipped, undecodable, failed")] = ("assessed",)
+    sr_classes: Annotated[tuple[SrClass, ...], Field(
+        min_length=1, description="a list of comprehensive-3d, comprehensive, enhanced, basic-text")] = (
+        "comprehensive-3d", "comprehensive", "enhanced", "basic-text")
+    secondary_capture: Flag = True
+    charset: Annotated[Literal["source", "utf-8"], Field(description="source or utf-8")] = "source"
+    assumed_charset: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", description="a character set such as iso8859-1")] = "iso8859-1"
+    on_bad_identity: Annotated[Literal["send", "hold"], Field(description="send or hold")] = "send"
+    standard_verdict: Flag = False
+    series_number: SeriesNumbers = SeriesNumbers()
+
+
+class Deliver(Section):
+    mode: Annotated[Literal["live", "shadow"], Field(description="live or shadow")] = "live"
+    give_up_after: Annotated[float, Field(ge=0, le=3650, description="days, a number from 0 (never) to 3650")] = 7
+    first_retry: Annotated[float, _seconds(0.1, 86400)] = 30
+    last_retry: Annotated[float, _seconds(0.1, 604800)] = 3600
+    timeout: Annotated[float, _seconds(1, 3600)] = 30
+
+
+class Destination(Section):
+    """Where results go; `serves` names the calling AE titles whose results go there, () = all (single destination only)."""
+
+    name: Name
+    ae_title: AeTitle
+    host: Host
+    port: Port
+    serves: Annotated[tuple[AeTitle, ...], Field(description="a list of calling AE titles")] = ()
+
+
+class Config(Section):
+    """The whole configuration. `folder` is what relative paths start from: that of the file, else the working directory."""
+
+    node: Node = Node()
+    database: Text = ""
+    receive: Receive = Receive()
+    storage: Storage = Storage()
+    completion: Completion = Completion()
+    engine: Engine = Engine()
+    report: Report = Report()
+    deliver: Deliver = Deliver()
+    destinations: Annotated[tuple[Destination, ...], Field(description="a list of {name, ae_title, host, port, serves}")] = (
+        Destination(name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=4242),)
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths of the configuration start from."""
+        return self._folder
+
+    @property
+    def file(self) -> Path | None:
+        """The file that was read, None when the defaults stand alone."""
+        return self._file
+
+    @property
+    def data_folder(self) -> Path:
+        """Folder of objects, database, audit key."""
+        return self._folder / Path(self.node.data).expanduser()
+
+    @property
+    def database_target(self) -> str:
+        """A database URL as configured, else the absolute path of the SQLite file."""
+        if "://" in self.database:
+            return self.database
+        return str(self._folder / Path(self.database).expanduser() if self.database else self.data_folder / "node.db")
+
+    @property
+    def audit_key_path(self) -> Path:
+        return self._folder / Path(self.storage.audit_key).expanduser() if self.storage.audit_key else self.data_folder / "audit.key"
+
+    @property
+    def audit_anchor_path(self) -> Path:
+        if self.storage.audit_anchor:
+            return self._folder / Path(self.storage.audit_anchor).expanduser()
+        return self.data_folder / "audit.anchor"
+
+    @property
+    def reserve_bytes(self) -> int:
+        """`storage.reserve` in bytes."""
+        return parse_size(self.storage.reserve)
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex of all values, so that the audit log can tell a changed configuration."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def thresholds(self, modality: str) -> Threshold | None:
+        """Thresholds in force for `modality`, None where it is not scored."""
+        return getattr(self.engine.thresholds, modality, None) if modality in Thresholds.model_fields else None
+
+
+def load(path: Path | None = None) -> Config:
+    """Configuration of `path` (None: config.yaml here if there is one, else the defaults) and the environment; `ConfigError`."""
+    source = read_source(path, Path(DEFAULT_FILE), Config)
+    try:
+        config = Config.model_validate(source.values)
+    except ValidationError as error:
+        raise ConfigError(source.lines(error, Config)) from None
+    problems = _cross_check(config, source)
+    if problems:
+        raise ConfigError(problems)
+    config._folder, config._file = source.folder, source.file
+    return config
+
+
+def _cross_check(config: Config, source: Source) -> list[str]:
+    """What only several keys together tell, as located lines."""
+    lines = []
+    for modality in Thresholds.model_fields:
+        threshold = getattr(config.engine.thresholds, modality)
+        if threshold.reject_below > threshold.good_from:
+            lines.append(source.at(("engine", "thresholds", modality), "reject_below is above good_from, write a smaller one"))
+    if config.deliver.last_retry < config.deliver.first_retry:
+        lines.append(source.at(("deliver", "last_retry"), "is below first_retry, write a larger number"))
+    callers = {caller.ae_title for caller in config.receive.allow}
+    if len(callers) < len(config.receive.allow):
+        lines.append(source.at(("receive", "allow"), "names an AE title twice, write one entry with all its networks"))
+    names, peers = set(), set()
+    for k, destination in enumerate(config.destinations):
+        here, peer = ("destinations", k), (destination.ae_title, destination.host, destination.port)
+        if destination.name in names:
+            lines.append(source.at((*here, "name"), f"{destination.name!r} is there twice, write another name"))
+        elif peer in peers:
+            lines.append(source.at(here, "is the same AE title, host and port as another destination, remove one"))
+        if len(config.destinations) > 1 and not destination.serves:
+            lines.append(source.at((*here, "serves"), "is empty, with several destinations each lists the calling AE titles it serves"))
+        for i, title in enumerate(destination.serves):
+            if not config.receive.allow_any and title not in callers:
+                lines.append(source.at((*here, "serves", i), f"{title!r} may not send here, add it to receive.allow or remove it"))
+        names.add(destination.name)
+        peers.add(peer)
+    return lines
