@@ -140,7 +140,8 @@ def show(names: dict[str, str]) -> None:
         table.add_column(column, justify="right" if right else "left")
     for row in rows("select s.series_uid, s.description, r.* from revision r join series s on s.id = r.series_id "
                     "where r.outcome is not null order by r.id"):
-        kinds = [r["kind"].upper() for r in rows(f"select kind from delivery where state = 'delivered' and revision_id = {int(row['id'])}")]
+        sent = rows(f"select kind from delivery where state = 'delivered' and revision_id = {int(row['id'])}")
+        kinds = [r["kind"].upper() for r in sent]
         scored = row["outcome"] == "assessed"
         assessment = json.loads(row["assessment"] or "{}")
         table.add_row(names.get(row["series_uid"], row["description"]),

@@ -49,7 +49,7 @@ def test_real_scans_are_listed() -> None:
 
 @pytest.mark.parametrize("row", expected(), ids=lambda row: row["series"])
 def test_series_ends_as_expected(outcome: tuple[NodeUnderTest, SmallPacs], row: dict[str, str]) -> None:
-    node, pacs = outcome
+    node, _pacs = outcome
     uid = uid_of(data_folder() / "series" / row["series"])
     end = node.ends()[uid]
     assert (end["outcome"], end["reason"] or "") == (row["end"], row["reason"])
