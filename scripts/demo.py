@@ -187,7 +187,8 @@ def main() -> int:
     with (RUN / "node.log").open("wb") as log:
         node = subprocess.Popen([*MEDIQA, "serve", "-c", str(config)], stdout=log, stderr=log)
     try:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:.0f} of {task.total}"), TimeElapsedColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}"),
+                   TextColumn("{task.completed:.0f} of {task.total}"), TimeElapsedColumn())
         with Progress(*columns, console=progress_console) as progress:
             folders = [(study, "your study")] if study else make_samples(progress)
             names: dict[str, str] = {}

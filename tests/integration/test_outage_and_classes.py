@@ -44,12 +44,12 @@ def test_destination_down_for_three_tries_holds_one_copy_in_the_end(tmp_path: Pa
 
 
 def test_a_pacs_that_takes_only_enhanced_sr_gets_that(tmp_path: Path, patient: Path) -> None:
-    with SmallPacs(classes=[EnhancedSRStorage, SecondaryCaptureImageStorage]) as pacs:
-        with NodeUnderTest(tmp_path / "node", [("pacs", "PACS", pacs.port)]) as node:
-            send(patient, node.port)
-            node.wait_for_ends(1)
-            node.wait_delivered()
-            assert [ds.SOPClassUID for ds in pacs.of_modality("SR")] == [EnhancedSRStorage]
+    with (SmallPacs(classes=[EnhancedSRStorage, SecondaryCaptureImageStorage]) as pacs,
+          NodeUnderTest(tmp_path / "node", [("pacs", "PACS", pacs.port)]) as node):
+        send(patient, node.port)
+        node.wait_for_ends(1)
+        node.wait_delivered()
+        assert [ds.SOPClassUID for ds in pacs.of_modality("SR")] == [EnhancedSRStorage]
 
 
 def test_strangers_are_rejected_with_the_dicom_reason(tmp_path: Path) -> None:
