@@ -1,0 +1,64 @@
+"""The watch over the clock, the daily jobs, and an Assessment that survives as text."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from node.assessment_text import dump, load, load_pictures, save_pictures
+from node.timers import ClockWatch, DailyJob, Timers
+from tests.support.assessments import assessed, skipped
+
+
+def test_clock_steps_are_told_from_slewing() -> None:
+    wall, mono = [1000.0], [50.0]
+    watch = ClockWatch(lambda: wall[0], lambda: mono[0])
+    wall[0], mono[0] = 1012.0, 60.0
+    assert watch.jump() == 0.0
+    wall[0] += 3600 + 10
+    mono[0] += 10
+    assert watch.jump() == pytest.approx(3600)
+    assert watch.jump() == 0.0
+    wall[0] -= 7200
+    assert watch.jump() == pytest.approx(-7200)
+
+
+def test_timers_start_rearm_and_stop() -> None:
+    ran = threading.Event()
+    timers = Timers([DailyJob("anchor", 3, 7, ran.set)])
+    timers.start()
+    timers.rearm()
+    timers.stop()
+    timers.stop()
+
+
+@pytest.mark.parametrize("assessment", [assessed(), skipped()])
+def test_assessment_comes_back_without_loss(assessment) -> None:
+    text = dump(assessment)
+    again = load(text, assessment.pictures)
+    for name in assessment.__dataclass_fields__:
+        assert getattr(again, name) == getattr(assessment, name), name
+    said = json.loads(text)
+    assert {k: said[k] for k in assessment.to_json()} == json.loads(json.dumps(assessment.to_json()))
+
+
+def test_pictures_come_back(tmp_path: Path) -> None:
+    pictures = assessed().pictures
+    save_pictures(pictures, tmp_path / "a" / "7.npz")
+    again = load_pictures(tmp_path / "a" / "7.npz")
+    assert again is not None and len(again) == len(pictures)
+    for one, two in zip(pictures, again, strict=True):
+        assert np.array_equal(one.pixels, two.pixels)
+        assert (one.spacing_mm, one.markers) == (two.spacing_mm, two.markers)
+    save_pictures((), tmp_path / "none.npz")
+    assert load_pictures(tmp_path / "none.npz") == ()
+
+
+def test_lost_or_damaged_pictures_are_none(tmp_path: Path) -> None:
+    assert load_pictures(tmp_path / "gone.npz") is None
+    (tmp_path / "bad.npz").write_bytes(b"PK\3\4 nonsense")
+    assert load_pictures(tmp_path / "bad.npz") is None
