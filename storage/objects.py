@@ -1,0 +1,130 @@
+"""The object store: files complete, synced and renamed into place before anybody is told (DESIGN sections 4 and 8).
+
+Path of an object: 2 hex of sha256(Study UID) / sha256[:16] of study / of series / of SOP Instance UID `.dcm`; another version of a known
+SOP Instance UID carries its digest in the name. UIDs are hostile: they are hashed, never used as names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_counter = itertools.count()
+_DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
+DURABILITIES = ("default", "full", "os")
+
+
+def _hash(uid: str) -> str:
+    return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def object_path(study_uid: str, series_uid: str, sop_uid: str, digest: str = "", another_version: bool = False) -> str:
+    """Relative path of an object; pure."""
+    study = _hash(study_uid)
+    name = _hash(sop_uid)[:16] + (f"-{digest[:16]}" if another_version else "")
+    return f"{study[:2]}/{study[:16]}/{_hash(series_uid)[:16]}/{name}.dcm"
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class PartFile:
+    """A file on its way into the store. `discard` is always allowed and may be called again."""
+
+    def __init__(self, store: ObjectStore, path: Path) -> None:
+        self._store, self.path = store, path
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data` whole; OSError when the disk is full."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view):]
+
+    def commit(self, study_uid: str, series_uid: str, sop_uid: str, digest: str, another_version: bool = False) -> str:
+        """Sync, rename into place, sync the directory; the relative path. The file is durable when this returns."""
+        relative = object_path(study_uid, series_uid, sop_uid, digest, another_version)
+        target = self._store.root / relative
+        synced = self._store.durability != "os"
+        self._store.make_folder(target.parent)
+        if synced:
+            os.fdatasync(self._handle)
+        os.close(self._handle)
+        self._handle = -1
+        os.rename(self.path, target)
+        if synced:
+            sync_directory(target.parent)
+        return relative
+
+    def discard(self) -> None:
+        """Close and remove what was not committed."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+            self.path.unlink(missing_ok=True)
+
+
+class ObjectStore:
+    """Objects below `root`; parts lie in `root`/parts, on the same file system. durability: default, full or os."""
+
+    def __init__(self, root: Path, durability: str = "default") -> None:
+        if durability not in DURABILITIES:
+            raise ValueError(f"durability is one of {', '.join(DURABILITIES)}, not {durability}")
+        self.root, self.durability = Path(root), durability
+        self.parts = self.root / "parts"
+        self.parts.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
+        self._folders: set[Path] = set()
+
+    def begin(self) -> PartFile:
+        """A new part file under a name that nobody else uses."""
+        return PartFile(self, self.parts / f"{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}.part")
+
+    def make_folder(self, folder: Path) -> None:
+        """Make `folder` and its parents below root, each new name durable in its parent."""
+        if folder in self._folders and folder.is_dir():
+            return
+        missing = []
+        at = folder
+        while at != self.root and not at.is_dir():
+            missing.append(at)
+            at = at.parent
+        for path in reversed(missing):
+            path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            if self.durability != "os":
+                sync_directory(path.parent)
+        if len(self._folders) > 10_000:
+            self._folders.clear()
+        self._folders.add(folder)
+
+    def path(self, relative: str) -> Path:
+        """Absolute path of a stored object; ValueError when `relative` would leave the store."""
+        path = (self.root / relative).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise ValueError("path outside the object store")
+        return path
+
+    def free_bytes(self) -> int:
+        """Free bytes for this user on the file system of the store."""
+        stat = os.statvfs(self.root)
+        return stat.f_bavail * stat.f_frsize
+
+    def sweep_parts(self) -> int:
+        """Remove part files that a killed receiver left; how many. Only when no receiver runs."""
+        left = list(self.parts.glob("*.part"))
+        for part in left:
+            part.unlink(missing_ok=True)
+        return len(left)
+
+    def walk(self) -> Iterator[str]:
+        """Relative paths of all stored objects."""
+        for path in sorted(self.root.glob("??/*/*/*.dcm")):
+            yield str(path.relative_to(self.root))
