@@ -16,7 +16,6 @@ from enum import StrEnum
 from itertools import pairwise
 from statistics import median
 
-
 NEWER = 60.0
 """Seconds by which a row may be ahead of the clock that was read before the row."""
 

@@ -73,7 +73,7 @@ def send(peer: Peer, items: Sequence[Item], before_first_byte: Callable[[Item], 
     Never raises for what the destination does; raises OSError only for our own files.
     """
     files = {item.key: pydicom.dcmread(item.path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]) for item in items}
-    watch = _Watch(peer.timeout)
+    watch = ProgressWatch(peer.timeout)
     ae = AE(peer.calling_ae)
     ae.acse_timeout = ae.connection_timeout = peer.timeout
     ae.dimse_timeout = ae.network_timeout = None  # the watch judges by progress instead
@@ -94,7 +94,7 @@ def send(peer: Peer, items: Sequence[Item], before_first_byte: Callable[[Item], 
             assoc.release()
 
 
-def _offer(assoc: Any, items: Sequence[Item], watch: _Watch, before_first_byte: Callable[[Item], None]) -> Sent:
+def _offer(assoc: Any, items: Sequence[Item], watch: ProgressWatch, before_first_byte: Callable[[Item], None]) -> Sent:
     """The first item whose class was accepted; on a refusal of the class the next one, on the same association."""
     accepted = {str(cx.abstract_syntax) for cx in assoc.accepted_contexts}
     possible = [item for item in items if item.sop_class_uid in accepted]
@@ -114,7 +114,7 @@ def _offer(assoc: Any, items: Sequence[Item], watch: _Watch, before_first_byte: 
     return sent
 
 
-def _store(assoc: Any, item: Item, watch: _Watch) -> Answer:
+def _store(assoc: Any, item: Item, watch: ProgressWatch) -> Answer:
     """C-STORE of one item; an answer that did not come back is unknown, whatever the reason."""
     exact = any(str(cx.abstract_syntax) == item.sop_class_uid and cx.transfer_syntax[0] == _syntax_of(item.path)
                 for cx in assoc.accepted_contexts)
@@ -133,7 +133,7 @@ def _store(assoc: Any, item: Item, watch: _Watch) -> Answer:
     return Answer(Kind.STATUS, int(status.Status), _clean(str(status.get("ErrorComment", ""))))
 
 
-def _why_not(assoc: Any, watch: _Watch) -> Answer:
+def _why_not(assoc: Any, watch: ProgressWatch) -> Answer:
     """Why there is no association."""
     if watch.rejection is not None:
         result, source, reason = watch.rejection
@@ -167,7 +167,7 @@ def _unacknowledged(assoc: Any) -> int:
         return -1
 
 
-class _Watch:
+class ProgressWatch:
     """Ends an association on which nothing moved for `timeout` seconds, by closing its socket: the only way out of a blocked send."""
 
     def __init__(self, timeout: float) -> None:
