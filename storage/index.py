@@ -175,9 +175,15 @@ def content_digest(versions: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def freeze_revision(conn: sa.Connection, series_id: int, completed_by: str, missing: int = 0, purpose: str = "score") -> int | None:
-    """Freeze the current versions as the next revision and close the series; the revision's id, None when there is nothing current."""
+def freeze_revision(conn: sa.Connection, series_id: int, completed_by: str, missing: int = 0, purpose: str = "score",
+                    expected_changes: int | None = None) -> int | None:
+    """Freeze the current versions as the next revision and close the series.
+
+    The revision's id; None when nothing is current, or when the series changed since the caller looked (`expected_changes`).
+    """
     head = conn.execute(sa.select(series).where(series.c.id == series_id)).one()
+    if expected_changes is not None and head.changes != expected_changes:
+        return None
     rows = current_instances(conn, series_id)
     if not rows:
         conn.execute(series.update().where(series.c.id == series_id).values(state="complete", operator_word=None))
