@@ -1,0 +1,132 @@
+"""`mediqa send`: C-STORE files to AET@HOST:PORT, each in its own transfer syntax, each judged by its own status."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from node.cli.output import FAILED, WRONG_USE, JsonOption, QuietOption, fail, print_json, printable
+
+TARGET = re.compile(r"(?P<ae>[^@\\]{1,16})@(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]@:/]+):(?P<port>\d{1,5})")
+CONTEXTS = 128
+"""Presentation contexts that fit into one association (odd numbers of one byte, PS3.8 9.3.2.2)."""
+DIRECTORY = "1.2.840.10008.1.3.10"
+SHOWN = 10
+RETRIES = 3
+"""Associations in a row without a single response before the rest is given up."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A readable DICOM file: what the association must propose for it."""
+
+    path: Path
+    sop_class_uid: str
+    transfer_syntax: str
+
+
+@dataclass
+class Outcome:
+    """What became of the files; `failed` holds path and reason."""
+
+    sent: int = 0
+    warnings: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"sent": self.sent, "warnings": self.warnings, "skipped": self.skipped,
+                "failed": [{"file": path, "reason": reason} for path, reason in self.failed]}
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="A file, or a folder with all that is below it.")],
+    target: Annotated[str, typer.Argument(help="AET@HOST:PORT, e.g. MEDIQA@127.0.0.1:11112.")],
+    calling: Annotated[str, typer.Option("--calling", help="Our AE title; the receiver must have it on its allow-list.")] = "MEDIQA",
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds without progress that end an association.")] = 60,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    config: Annotated[Path | None, typer.Option("--config", "-c", hidden=True, help="Not needed.")] = None,
+) -> None:
+    """C-STORE a folder to AET@HOST:PORT."""
+    ae_title, host, port = parse_target(target)
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", calling.strip()):
+        fail("--calling: write an AE title of 1 to 16 characters without backslash", WRONG_USE)
+    if not path.exists():
+        fail(f"{path}: is not there, write a file or a folder", WRONG_USE)
+    outcome = Outcome()
+    files = find_files(path, outcome)
+    if not files:
+        fail(f"{path}: holds no DICOM file that can be sent")
+    from node.cli.store_scu import send_files
+
+    with progress(len(files), quiet or not sys.stderr.isatty()) as step:
+        send_files(files, (ae_title, host, port), calling.strip(), timeout, outcome, step)
+    if json:
+        print_json(outcome.to_json())
+    else:
+        report(outcome, quiet)
+    raise typer.Exit(FAILED if outcome.failed else 0)
+
+
+def parse_target(text: str) -> tuple[str, str, int]:
+    """AE title, host and port of AET@HOST:PORT; exit 2 for anything else."""
+    found = TARGET.fullmatch(text)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        fail(f"{printable(text)}: write AET@HOST:PORT, e.g. MEDIQA@127.0.0.1:11112", WRONG_USE)
+    return found["ae"].strip(), found["host"].strip("[]"), int(found["port"])
+
+
+def find_files(path: Path, outcome: Outcome) -> list[File]:
+    """DICOM files below `path` in the order of their names; what is none, or a DICOMDIR, is put into `outcome.skipped`."""
+    from pydicom.filereader import read_file_meta_info
+
+    found = []
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        try:
+            meta = read_file_meta_info(file)
+            entry = File(file, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+        except Exception:  # not DICOM, or a file without meta information: nothing to propose
+            entry = None
+        if entry is None or entry.sop_class_uid == DIRECTORY:
+            outcome.skipped.append(str(file))
+        else:
+            found.append(entry)
+    return found
+
+
+def progress(total: int, quiet: bool) -> Any:
+    """Context manager that yields a function to call once per file; a bar on stderr unless `quiet`."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar() -> Any:
+        if quiet:
+            yield lambda: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as shown:
+            task = shown.add_task("", total=total)
+            yield lambda: shown.advance(task)
+
+    return bar()
+
+
+def report(outcome: Outcome, quiet: bool) -> None:
+    """One line on stdout, failures on stderr."""
+    for path, reason in outcome.failed[:SHOWN]:
+        print(f"mediqa: {printable(path)}: {printable(reason)}", file=sys.stderr)
+    if len(outcome.failed) > SHOWN:
+        print(f"mediqa: and {len(outcome.failed) - SHOWN} more", file=sys.stderr)
+    if not quiet:
+        more = "".join(f", {count} {word}" for count, word in (
+            (outcome.warnings, "with a warning"), (len(outcome.failed), "failed"), (len(outcome.skipped), "skipped (not DICOM)")) if count)
+        print(f"{outcome.sent} sent{more}")
