@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -119,17 +119,12 @@ def commands(config_file: Path | None) -> list[Child]:
             Child("worker", [sys.executable, "-m", "node.worker", *more])]
 
 
-def run(config: Any, config_file: Path | None, children: list[Child] | None = None,
-        prepare: Callable[[], None] = lambda: None) -> int:
-    """Supervise until SIGTERM or SIGINT; the exit code. StartError when the node cannot start.
-
-    prepare: run once under the lock before the children start (the database is brought up to date there).
-    """
+def run(config: Any, config_file: Path | None, children: list[Child] | None = None) -> int:
+    """Supervise until SIGTERM or SIGINT; the exit code. StartError when the node cannot start."""
     os.umask(0o077)
     held = lock(config.data_folder / "node.lock", "a node")
     try:
         check_port(config.receive.host, config.receive.port)
-        prepare()
         return Supervisor(children if children is not None else commands(config_file)).run()
     finally:
         held.close()

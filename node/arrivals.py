@@ -1,0 +1,142 @@
+"""Series that are still arriving: names for second versions, the end of the wait, the frozen revision.
+
+The revision, its state and the planned assessment are one commit. Decisions are pure functions elsewhere (`node/completion.py`,
+`node/classify.py`); this file reads the rows for them and writes what they said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.classify import Arrival as Version
+from node.classify import Pixels, classify, identity_only
+from node.completion import Arrival, Complete, CompletedBy, SeriesArrivals, Waits, decide, missing_slices
+from node.deliver.retry import later
+from node.log import event
+from node.workplace import ACTOR, Workplace
+from storage import clock, index
+from storage.schema import association, instance, revision, series
+
+log = logging.getLogger("node.arrivals")
+
+DAY = timedelta(days=1).total_seconds()
+
+Enqueue = Callable[[sa.Connection, int, int], None]
+"""(connection, revision id, attempt): plans the assessment in the same transaction."""
+
+
+class ArrivalDesk:
+    """Looks at open series; `look` is called several times a second by one thread, `name_versions` by another."""
+
+    def __init__(self, place: Workplace, enqueue: Enqueue) -> None:
+        self._place, self._enqueue = place, enqueue
+        c = place.config.completion
+        self._waits = Waits(c.quiet, c.contiguous, c.announced, c.forced)
+        self._started, self._boot = clock.monotonic(), clock.boot_id()
+
+    def look(self) -> int:
+        """Freeze a revision of every series that is complete; the number of them."""
+        with self._place.reader.connect() as conn:
+            rows = index.open_series(conn)
+        return sum(self._look_at(row) for row in rows)
+
+    def _look_at(self, row: Any) -> bool:
+        with self._place.reader.connect() as conn:
+            arrivals = self._arrivals(conn, row)
+        if arrivals is None:
+            return False
+        said = decide(arrivals, clock.monotonic(), self._boot, self._waits, self._started)
+        return self._complete(row, said.by) if isinstance(said, Complete) else False
+
+    def _arrivals(self, conn: sa.Connection, row: Any) -> SeriesArrivals | None:
+        """What is known of a series; None while a second version waits for its name."""
+        if index.unclassified(conn, row.id):
+            return None
+        how = conn.execute(sa.select(association.c.how).where(association.c.id == row.last_association_id)).scalar()
+        return SeriesArrivals(
+            tuple(Arrival(i.received_mono, i.instance_number, i.position_mm, i.acquisition_number, i.number_of_frames,
+                          i.images_in_acquisition, i.series_instances) for i in index.current_instances(conn, row.id)),
+            row.first_mono, row.last_mono, row.boot_id, how == "released",
+            bool(index.open_associations(conn, row.id) - {row.last_association_id}), row.operator_word is not None)
+
+    def _complete(self, row: Any, by: CompletedBy) -> bool:
+        """Freeze what has arrived as the next revision and plan its assessment, in one commit."""
+        with self._place.reader.connect() as conn:
+            before = _revision_before(conn, row)
+            purpose = "score" if row.operator_word is not None else self._purpose(conn, row, before)
+        with self._place.engine.begin() as conn:
+            if conn.execute(sa.select(series.c.changes).where(series.c.id == row.id)).scalar_one() != row.changes:
+                return False  # something new came while we looked
+            current = index.current_instances(conn, row.id)
+            same = before is not None and before.content_digest == index.content_digest([(i.sop_uid, i.digest) for i in current])
+            if same and row.operator_word != "rescore":
+                conn.execute(sa.update(series).where(series.c.id == row.id).values(state="complete", operator_word=None))
+                return False  # what came anew was the same in another transfer syntax, or stands beside the first as a conflict
+            if by is not CompletedBy.OPERATOR and index.revisions_since(conn, row.id, later(self._place.now(), -DAY)) \
+                    >= self._place.config.completion.revisions_per_day:
+                return self._park(conn, row)
+            holes = missing_slices([i.instance_number for i in current], [i.position_mm for i in current])
+            missing = sum(hole.count for hole in holes)
+            revision_id = index.freeze_revision(conn, row.id, str(by), missing, purpose)
+            if revision_id is None:
+                return False
+            self._place.audit.append(conn, "completed", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid,
+                                     revision=row.revision + 1, reason=str(by), instances=len(current), missing=missing, purpose=purpose)
+            self._enqueue(conn, revision_id, 1)
+        return True
+
+    def _purpose(self, conn: sa.Connection, row: Any, before: Any) -> str:
+        """`identity` where since the last revision only things changed that the engine does not read, else `score`."""
+        if before is None or before.assessment is None or before.outcome == "failed":
+            return "score"
+        seen = {i.sop_uid: i for i in index.revision_files(conn, before.id)}
+        current = {i.sop_uid: i for i in index.current_instances(conn, row.id)}
+        if seen.keys() != current.keys():
+            return "score"
+        path = self._place.objects.path
+        changed = [(seen[uid], current[uid]) for uid in current if seen[uid].id != current[uid].id]
+        same = changed and all(identity_only(path(a.path), path(b.path)) for a, b in changed)
+        return "identity" if same else "score"
+
+    def _park(self, conn: sa.Connection, row: Any) -> bool:
+        index.park(conn, row.id)
+        self._place.audit.append(conn, "parked", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid,
+                                 reason="revisions-per-day", limit=self._place.config.completion.revisions_per_day)
+        event(log, "series parked: too many revisions in a day; `mediqa series complete UID` goes on", logging.WARNING,
+              series=row.series_uid)
+        return False
+
+    def name_versions(self, pixels: Pixels, limit: int = 50) -> int:
+        """Classify second versions that wait for it, oldest first; the number of them."""
+        with self._place.reader.connect() as conn:
+            rows = list(conn.execute(sa.select(instance, series.c.study_uid, series.c.series_uid).join(
+                series, series.c.id == instance.c.series_id).where(instance.c.arrival == "unclassified")
+                .order_by(instance.c.id).limit(limit)))
+        for row in rows:
+            self._name(row, pixels)
+        return len(rows)
+
+    def _name(self, row: Any, pixels: Pixels) -> None:
+        with self._place.reader.connect() as conn:
+            first = index.first_version(conn, row.sop_uid, row.id)
+        path = self._place.objects.path
+        if first is None:
+            arrival = "new"
+        elif first.series_id != row.series_id:
+            arrival = str(Version.CONFLICT)
+        else:
+            arrival = str(classify(path(first.path), path(row.path), pixels))
+        with self._place.engine.begin() as conn:
+            index.set_arrival(conn, row.id, arrival, make_current=arrival in ("new", str(Version.UPDATE)))
+            self._place.audit.append(conn, arrival, ACTOR, study_uid=row.study_uid, series_uid=row.series_uid, sop_uid=row.sop_uid,
+                                     elsewhere=first is not None and first.series_id != row.series_id)
+
+
+def _revision_before(conn: sa.Connection, row: Any) -> Any | None:
+    """The newest revision of a series, None before the first."""
+    return conn.execute(sa.select(revision).where(revision.c.series_id == row.id, revision.c.number == row.revision)).one_or_none()

@@ -1,0 +1,121 @@
+"""The repair loop: our tables are the truth, the workflow engine is made to agree with them. Runs at start and every minute.
+
+Engine rows may be lost, orphaned or failed; nothing that was received or rendered depends on them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.deliver import ledger
+from node.log import event
+from node.steps import end_revision, revision_row, without_engine
+from node.workflow import LIVE, WorkflowEngine, assess_id, deliver_id
+from node.workplace import ACTOR, Workplace
+from qa_engine.outcome import Reason
+from storage import clock
+from storage.schema import result_object, revision
+
+log = logging.getLogger("node.repair")
+
+TRIES = 3
+"""Attempts of a revision; what then has no end is set aside for an operator."""
+KEEP_DAYS = 7.0
+"""Ended rows of the workflow engine are deleted after this."""
+
+
+class Repair:
+    """Compares tables and engine."""
+
+    def __init__(self, place: Workplace, engine: WorkflowEngine) -> None:
+        self._place, self._engine = place, engine
+
+    def run(self) -> None:
+        """One round; each part stands alone, so that one that fails does not stop the others."""
+        for part in (self.revisions, self.reports, self.deliveries, self.orphans, self.prune):
+            try:
+                part()
+            except Exception as error:
+                event(log, "repair failed", logging.ERROR, error, part=part.__name__)
+
+    def revisions(self) -> None:
+        """A revision without end has a live workflow, or gets one, or is set aside after three tries."""
+        with self._place.reader.connect() as conn:
+            rows = list(conn.execute(sa.select(revision.c.id, revision.c.attempt).where(revision.c.outcome.is_(None))))
+        self._plan_again(rows, self._set_aside)
+
+    def reports(self) -> None:
+        """A revision that should have result objects and has none is reported again, three times at most."""
+        wanted = self._place.config.report.on
+        with self._place.reader.connect() as conn:
+            rows = list(conn.execute(sa.select(revision.c.id, revision.c.attempt).where(
+                revision.c.outcome.in_(wanted), revision.c.attempt <= TRIES, revision.c.report_seconds.is_(None),
+                sa.func.coalesce(revision.c.reason, "") != str(Reason.OWN_RESULT),
+                ~sa.exists().where(result_object.c.revision_id == revision.c.id))))
+        self._plan_again(rows, self._give_report_up)
+
+    def _plan_again(self, rows: list[Any], last_resort: Callable[[int], None]) -> None:
+        states = self._engine.states([assess_id(r.id, r.attempt) for r in rows])
+        for row in rows:
+            state = states.get(assess_id(row.id, row.attempt))
+            if state in LIVE:
+                continue
+            attempt = row.attempt if state is None else row.attempt + 1
+            if attempt > TRIES:
+                last_resort(row.id)
+                continue
+            with self._place.engine.begin() as conn:
+                conn.execute(sa.update(revision).where(revision.c.id == row.id).values(attempt=attempt))
+                self._engine.enqueue_assess(conn, row.id, attempt)
+            event(log, "planned again", logging.WARNING, revision=row.id, attempt=attempt, was=state or "lost")
+
+    def _set_aside(self, revision_id: int) -> None:
+        with self._place.engine.begin() as conn:
+            row = revision_row(conn, revision_id)
+            end_revision(conn, self._place, row, without_engine(row, row.instances, Reason.SET_ASIDE))
+
+    def _give_report_up(self, revision_id: int) -> None:
+        with self._place.engine.begin() as conn:
+            conn.execute(sa.update(revision).where(revision.c.id == revision_id).values(attempt=TRIES + 1))
+            row = revision_row(conn, revision_id)
+            self._place.audit.append(conn, "report-set-aside", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid,
+                                     revision=row.number, tries=TRIES)
+
+    def deliveries(self) -> None:
+        """A row that says `sending` has a live workflow; else its try is taken up again under the same identifier."""
+        with self._place.reader.connect() as conn:
+            found = ledger.unattended(conn)
+        self.hand_over(found)
+
+    def dispatch(self) -> int:
+        """Hand every delivery that is due to the workflow engine; how many. Called several times a second."""
+        if self._place.config.deliver.mode != "live":
+            return 0
+        with self._place.reader.connect() as conn:
+            found = ledger.due(conn, self._place.now())
+        return self.hand_over(found)
+
+    def hand_over(self, found: list[ledger.Due]) -> int:
+        """Enqueue tries that are not on their way already."""
+        if not found:
+            return 0
+        states = self._engine.states([deliver_id(d.delivery_id, d.attempt) for d in found])
+        waiting = [d for d in found if states.get(deliver_id(d.delivery_id, d.attempt)) not in LIVE]
+        # a try that found its destination held, or was lost, ended without being one: the same identifier runs again
+        self._engine.forget([i for d in waiting if (i := deliver_id(d.delivery_id, d.attempt)) in states])
+        with self._place.engine.begin() as conn:
+            for d in waiting:
+                self._engine.enqueue_deliver(conn, d.delivery_id, d.attempt, d.destination)
+        return len(waiting)
+
+    def orphans(self) -> None:
+        """Workflows that claim to run and do not go back onto their queue."""
+        for workflow_id in self._engine.requeue_orphans(clock.monotonic()):
+            event(log, "orphaned workflow put back", logging.WARNING, workflow=workflow_id)
+
+    def prune(self) -> None:
+        self._engine.prune(KEEP_DAYS)

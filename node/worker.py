@@ -1,0 +1,173 @@
+"""The worker process: `python -m node.worker --config PATH`. One per database, held by a lock.
+
+Its loop, on the monotonic clock: series that are complete become revisions, due deliveries go to the workflow engine, the clock is
+watched, and once a minute the tables are compared with the engine. It may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from node.config import Config, ConfigError, load
+from node.log import configure, event
+from node.serve import StartError, lock
+
+log = logging.getLogger("node.worker")
+
+TICK = 0.3
+"""Seconds between looks at open series and due deliveries."""
+CLOCK_EVERY = 10.0
+REPAIR_EVERY = 60.0
+DRAIN_SECONDS = 25.0
+"""Time that running workflows get at SIGTERM; a C-STORE or a series in the middle is resumed at the next start otherwise."""
+FAILED, WRONG_USE = 1, 2
+
+
+class Worker:
+    """The parts of the worker and the loop that calls them.
+
+    assess: files of one series -> Assessment. render: makes the `node.steps.Render` of this workplace.
+    """
+
+    def __init__(self, config: Config, assess: Callable[..., Any], render: Callable[..., Any]) -> None:
+        from node.arrivals import ArrivalDesk
+        from node.build import open_workplace, sender_of
+        from node.repair import Repair
+        from node.steps import RevisionSteps
+        from node.timers import ClockWatch
+        from node.workflow import WorkflowEngine
+        from storage.database import database_url
+
+        self.place = open_workplace(config)
+        self._awake = threading.Event()
+        self._stop = threading.Event()
+        steps = RevisionSteps(self.place, assess, render(self.place), sender_of(self.place), self._awake.set)
+        self.engine = WorkflowEngine(database_url(config.database_target), config.node.name, steps,
+                                     "FULL" if config.storage.durability == "full" else "NORMAL")
+        self.desk = ArrivalDesk(self.place, self.engine.enqueue_assess)
+        self.repair = Repair(self.place, self.engine)
+        self.clock = ClockWatch()
+
+    def run(self) -> None:
+        """Until `stop` is called; running workflows then get some time to end."""
+        from node.build import daily_jobs
+        from node.timers import Timers
+        from node.workplace import ACTOR
+
+        self.engine.launch()
+        timers = Timers(daily_jobs(self.place), lambda name: event(log, "timed job failed", logging.ERROR, job=name))
+        namer = threading.Thread(target=self._name_versions, name="versions", daemon=True)
+        with self.place.engine.begin() as conn:
+            self.place.audit.append(conn, "worker-started", ACTOR, config=self.place.config.digest)
+        self.repair.run()
+        timers.start()
+        namer.start()
+        event(log, "worker runs")
+        try:
+            self._loop(timers)
+        finally:
+            timers.stop()
+            self.engine.stop(DRAIN_SECONDS)
+            namer.join(5)
+            with self.place.durable.begin() as conn:
+                self.place.audit.append(conn, "worker-stopped", ACTOR)
+            self.place.audit.anchor()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._awake.set()
+
+    def _loop(self, timers: Any) -> None:
+        from storage import clock
+
+        next_clock, next_repair = clock.monotonic() + CLOCK_EVERY, clock.monotonic() + REPAIR_EVERY
+        while not self._stop.is_set():
+            self._guarded(self.desk.look)
+            self._guarded(self.repair.dispatch)
+            now = clock.monotonic()
+            if now >= next_clock:
+                next_clock = now + CLOCK_EVERY
+                self._guarded(lambda: self._watch_clock(timers))
+            if now >= next_repair:
+                next_repair = now + REPAIR_EVERY
+                self.repair.run()
+            self._awake.wait(TICK)
+            self._awake.clear()
+
+    def _guarded(self, part: Callable[[], Any]) -> None:
+        """A part of the loop that fails (disk full, database busy) is logged and tried again; the loop goes on."""
+        try:
+            part()
+        except Exception as error:
+            event(log, "a part of the loop failed", logging.ERROR, error, part=getattr(part, "__qualname__", ""))
+            self._stop.wait(1.0)
+
+    def _watch_clock(self, timers: Any) -> None:
+        """After a step of the wall clock: due times move with it, wall-clock jobs are armed anew, the audit log is told."""
+        from node.deliver import ledger
+        from node.workplace import ACTOR
+
+        jump = self.clock.jump()
+        if not jump:
+            return
+        with self.place.engine.begin() as conn:
+            ledger.shift_due_times(conn, jump)
+            self.place.audit.append(conn, "clock-step", ACTOR, seconds=round(jump, 1))
+        timers.rearm()
+        event(log, "the wall clock stepped", logging.WARNING, seconds=round(jump, 1))
+
+    def _name_versions(self) -> None:
+        """Second versions of SOP instances need decoding to be compared; that has a thread and a decoder of its own."""
+        from node.build import decoded_pixels
+
+        while not self._stop.is_set():
+            try:
+                with decoded_pixels(self.place.config) as pixels:
+                    while not self._stop.is_set():
+                        if not self.desk.name_versions(pixels):
+                            self._stop.wait(TICK)
+            except Exception as error:
+                event(log, "comparison of versions failed", logging.ERROR, error)
+                self._stop.wait(1.0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the process; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m node.worker")
+    parser.add_argument("--config", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        config = load(options.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return WRONG_USE
+    configure(config.node.log_level, "worker")
+    os.umask(0o077)
+    try:
+        held = lock(config.data_folder / "worker.lock", "a worker")
+    except StartError as error:
+        print(f"mediqa: {error}", file=sys.stderr)
+        return FAILED
+    try:
+        from node.build import assess_with
+        from node.reporting import renderer
+
+        worker = Worker(config, assess_with(config), renderer)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        worker.run()
+    finally:
+        held.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""A real worker process whose engine and report are small and quick, with a kill -9 where a test wants one.
+
+`python -m tests.support.worker --config PATH` runs `node.worker.Worker` with an Assessment built by hand from the file names and result
+objects of a few kilobytes. `$KILL_AT` names a place (POINTS) and `$KILL_MARK` a file: the process kills itself there once, never again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+POINTS = ("before-assess", "in-assess", "after-assess", "in-render", "after-render", "before-report", "after-report",
+          "before-send", "first-byte", "after-send")
+
+
+def kill_at(point: str) -> None:
+    """kill -9 of this process at `point`, once."""
+    mark = Path(os.environ.get("KILL_MARK", "/nonexistent/mark"))
+    if os.environ.get("KILL_AT") == point and not mark.exists():
+        mark.write_text(point)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def assess(files: Any) -> Any:
+    from tests.support.assessments import assessed
+
+    kill_at("in-assess")
+    time.sleep(float(os.environ.get("ASSESS_SECONDS", "0")))
+    if os.environ.get("ASSESS_FAILS") == "error":
+        raise ValueError("SIMULATED^NAME in the text of an error")
+    if os.environ.get("ASSESS_FAILS") == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sets = [pydicom.dcmread(f, stop_before_pixels=True) for f in files]
+    with open(os.environ["ASSESS_COUNT"], "a", encoding="ascii") as count:
+        count.write(f"{sets[0].SeriesInstanceUID}\n")
+    return assessed(sets[0].SeriesInstanceUID, [d.SOPInstanceUID for d in sets], study_uid=sets[0].StudyInstanceUID)
+
+
+def renderer(place: Any) -> Callable[..., Any]:
+    """Objects whose UIDs derive from what was assessed, as the report's do."""
+    from node.reporting import Kept
+    from node.workplace import SR_CLASSES
+    from tests.support.small_objects import SC, image
+
+    def render(row: Any, versions: Any, assessment: Any) -> list[Kept]:
+        assert assessment.pictures
+        kept = []
+        for kind, sop_class in [("sc", SC), *(("sr", uid) for uid in SR_CLASSES.values())]:
+            key = f"{row.series_uid}/{row.content_digest}/{sop_class}"
+            ds = image(sop_class, study=row.study_uid, sop="2.25." + str(int(hashlib.sha256(key.encode()).hexdigest()[:30], 16)),
+                       series="2.25." + str(int(hashlib.sha256((row.series_uid + kind).encode()).hexdigest()[:30], 16)))
+            out = BytesIO()
+            ds.save_as(out, enforce_file_format=True)
+            part = place.results.begin()
+            part.write(out.getvalue())
+            digest = hashlib.sha256(out.getvalue()).hexdigest()
+            path = part.commit(row.study_uid, ds.SeriesInstanceUID, ds.SOPInstanceUID, digest)
+            kept.append(Kept(kind, sop_class, ds.SOPInstanceUID, ds.SeriesInstanceUID, row.study_uid, path, digest, len(out.getvalue())))
+            kill_at("in-render")
+        kill_at("after-render")
+        return kept
+
+    return render
+
+
+def main() -> int:
+    import node.build
+    import node.deliver.attempt
+    import node.reporting
+    import node.steps
+    from node import worker
+
+    steps, attempt = node.steps.RevisionSteps, node.deliver.attempt
+    real_assess, real_report, real_send = steps.assess, steps.report, attempt.send
+
+    def stepped(name: str, real: Any) -> Any:
+        def run(self: Any, revision_id: int) -> None:
+            kill_at(f"before-{name}")
+            real(self, revision_id)
+            kill_at(f"after-{name}")
+        return run
+
+    def sent(peer: Any, items: Any, before: Any) -> Any:
+        def first_byte(item: Any) -> None:
+            before(item)
+            kill_at("first-byte")
+        kill_at("before-send")
+        done = real_send(peer, items, first_byte)
+        kill_at("after-send")
+        return done
+
+    steps.assess, steps.report, attempt.send = stepped("assess", real_assess), stepped("report", real_report), sent
+    node.build.decoded_pixels = lambda config: nullcontext(lambda path: pydicom.dcmread(path).pixel_array)
+    node.build.assess_with = lambda config: assess
+    node.reporting.renderer = renderer
+    return worker.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
