@@ -1,0 +1,52 @@
+"""Degradations of real or simulated slices, each with a severity in a physical unit, batched, seeded, on CPU or GPU (DESIGN section 9).
+
+`degrade` is the one door; `KINDS` says what each severity means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from qa_engine.simulation.degradations import blur as _blur
+from qa_engine.simulation.degradations import ct_noise, ct_streaks, mr_motion, mr_noise
+from qa_engine.simulation.degradations.chain import finish
+from qa_engine.simulation.degradations.damage import AddedDamage
+from qa_engine.simulation.degradations.tissue import tissue_signal
+
+__all__ = ["KINDS", "AddedDamage", "degrade"]
+
+Degradation = Callable[[Tensor, Tensor, Tensor, torch.Generator, str], tuple[Tensor, AddedDamage]]
+
+
+def _identity(image: Tensor, spacing_mm: Tensor, severity: Tensor, generator: torch.Generator, modality: str) -> tuple[Tensor, AddedDamage]:
+    """Nothing, through the same last link as all others."""
+    return finish(image, image.clone(), modality), AddedDamage.none(tissue_signal(image, modality))
+
+
+_TABLE: dict[tuple[str, str], Degradation] = {
+    ("CT", "identity"): _identity, ("MR", "identity"): _identity,
+    ("CT", "noise"): ct_noise.noise, ("CT", "blur"): _blur.blur, ("CT", "streak"): ct_streaks.streaks,
+    ("MR", "noise"): mr_noise.noise, ("MR", "blur"): _blur.blur, ("MR", "motion"): mr_motion.motion,
+}
+
+KINDS: dict[tuple[str, str], str] = {
+    ("CT", "noise"): "standard deviation inside tissue, HU", ("CT", "blur"): "full width at half maximum, mm",
+    ("CT", "streak"): "root mean square inside tissue, HU", ("MR", "noise"): "standard deviation per channel over tissue signal",
+    ("MR", "blur"): "full width at half maximum, mm", ("MR", "motion"): "root mean square error over tissue signal",
+}
+"""(modality, kind) -> unit of the severity."""
+
+
+def degrade(kind: str, image: Tensor, spacing_mm: Tensor, severity: Tensor, generator: torch.Generator,
+            modality: str) -> tuple[Tensor, AddedDamage]:
+    """Degrade (B,H,W) float32 (HU, or stored MR signal) with pixel spacing (B,2) mm by `severity` (B,) in the unit of KINDS.
+
+    Returns the degraded batch and what was truly added. Raises ValueError for a kind that the modality does not have.
+    """
+    found = _TABLE.get((modality, kind))
+    if found is None:
+        raise ValueError(f"no degradation {kind} for {modality}; there are {', '.join(k for m, k in _TABLE if m == modality)}")
+    return found(image, spacing_mm, severity, generator, modality)

@@ -1,0 +1,39 @@
+"""The last link that every version of a slice passes, identity included, so that nothing but the damage tells versions apart.
+
+A scanner pads, masks and quantises after the physics; so do we: areas that were constant stay constant, the floor of the
+source stays its floor, whole numbers stay whole numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def constant_areas(image: Tensor) -> Tensor:
+    """Boolean (B,H,W): padding or masked air, recognised by 5 x 5 windows of one value and their equal neighbours."""
+    x = image[:, None]
+    high = F.max_pool2d(x, 5, stride=1, padding=2)
+    low = -F.max_pool2d(-x, 5, stride=1, padding=2)
+    core = (high == low).to(image.dtype)
+    near = F.max_pool2d(core, 5, stride=1, padding=2) > 0
+    # A neighbour belongs to the area only when it carries the area's value: the lowest one in its window.
+    return (near & (x == low))[:, 0]
+
+
+def finish(source: Tensor, changed: Tensor, modality: str) -> Tensor:
+    """`changed` with the source's constant areas, floor and step put back, (B,H,W) float32.
+
+    The floor is the source's minimum where at least 0.02 % of its pixels lie on it (a clipped image), else none; magnitude
+    images never go below zero when the source did not. The step is 1 where the source holds whole numbers only.
+    """
+    lowest = source.amin((1, 2), keepdim=True)
+    share = (source == lowest).float().mean((1, 2), keepdim=True)
+    floor = torch.where(share > 2e-4, lowest, torch.full_like(lowest, -torch.inf))
+    if modality == "MR":
+        floor = torch.where(lowest >= 0, torch.clamp(floor, min=0.0), floor)
+    whole = (source == source.round()).all(2, keepdim=True).all(1, keepdim=True)
+    kept = torch.where(whole, changed.round(), changed)
+    kept = torch.maximum(kept, floor)
+    return torch.where(constant_areas(source), source, kept)

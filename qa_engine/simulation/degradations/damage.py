@@ -1,0 +1,48 @@
+"""What a degradation truly did, in physical units: the truth that training and benchmarks learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AddedDamage:
+    """Damage added to a batch of slices; every field is (B,) float32 on the image's device.
+
+    Amounts of successive degradations add in quadrature (`then`). A blur also lowers the noise that was there before
+    it: `noise_gain` is the factor, estimated from the slice's own noise texture.
+    """
+
+    noise_sd: Tensor
+    """Standard deviation of the added noise inside tissue, HU or stored signal units."""
+    width_mm: Tensor
+    """Full width at half maximum of the added point spread, mm."""
+    artefact: Tensor
+    """Root mean square of the added structured error inside tissue, HU or stored signal units."""
+    signal: Tensor
+    """Tissue signal level (median inside tissue) of the image before the damage; 1000 (HU, water above air) for CT."""
+    noise_gain: Tensor
+    """Factor on the noise that the image had before, 1 = untouched."""
+
+    @classmethod
+    def none(cls, signal: Tensor) -> AddedDamage:
+        """No damage; `signal` (B,) gives size, type and device."""
+        zero = torch.zeros_like(signal)
+        return cls(zero, zero.clone(), zero.clone(), signal, torch.ones_like(signal))
+
+    def then(self, later: AddedDamage) -> AddedDamage:
+        """Damage of this degradation followed by `later`, quadrature sums, the first image's signal level."""
+        return AddedDamage(
+            noise_sd=torch.hypot(self.noise_sd * later.noise_gain, later.noise_sd),
+            width_mm=torch.hypot(self.width_mm, later.width_mm),
+            artefact=torch.hypot(self.artefact, later.artefact),
+            signal=self.signal,
+            noise_gain=self.noise_gain * later.noise_gain,
+        )
+
+    def numpy(self) -> dict[str, list[float]]:
+        """Field name -> list of B floats, for labels kept on disk."""
+        return {f.name: getattr(self, f.name).detach().cpu().tolist() for f in fields(self)}
