@@ -7,19 +7,17 @@ source stays its floor, whole numbers stay whole numbers.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from qa_engine.simulation.degradations.tissue import highest
 
 
 def constant_areas(image: Tensor) -> Tensor:
     """Boolean (B,H,W): padding or masked air, recognised by 5 x 5 windows of one value and their equal neighbours."""
-    x = image[:, None]
-    high = F.max_pool2d(x, 5, stride=1, padding=2)
-    low = -F.max_pool2d(-x, 5, stride=1, padding=2)
-    core = (high == low).to(image.dtype)
-    near = F.max_pool2d(core, 5, stride=1, padding=2) > 0
+    low = -highest(-image, 5)
+    near = highest((highest(image, 5) == low).to(image.dtype), 5) > 0
     # A neighbour belongs to the area only when it carries the area's value: the lowest one in its window.
-    return (near & (x == low))[:, 0]
+    return near & (image == low)
 
 
 def finish(source: Tensor, changed: Tensor, modality: str) -> Tensor:

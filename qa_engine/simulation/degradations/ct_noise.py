@@ -27,7 +27,7 @@ def local_strength(image: Tensor, spacing_mm: Tensor) -> Tensor:
     down = (mu.sum(1, keepdim=True) * spacing_mm[:, 0, None, None]).clamp(max=8.0)
     strength = (0.5 * (torch.exp(across) + torch.exp(down))).sqrt()
     size = 2 * (min(image.shape[1:]) // 16) + 1
-    strength = smooth(strength.expand_as(image).contiguous(), size)
+    strength = smooth(strength, size)
     body = (image > -700).to(image.dtype)
     mean = (strength * body).sum((1, 2), keepdim=True) / body.sum((1, 2), keepdim=True).clamp(min=1)
     return (strength / mean.clamp(min=1e-6)).clamp(1.0 / STRONGEST, STRONGEST)

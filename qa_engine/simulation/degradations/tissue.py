@@ -17,7 +17,14 @@ _FEW = 400
 
 def smooth(image: Tensor, size: int = 5) -> Tensor:
     """Box mean of (B,H,W) over `size` x `size` pixels (odd), edges by the pixels that exist."""
-    return F.avg_pool2d(image[:, None], size, stride=1, padding=size // 2, count_include_pad=False)[:, 0]
+    rows = F.avg_pool2d(image[:, None], (size, 1), stride=1, padding=(size // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, size), stride=1, padding=(0, size // 2), count_include_pad=False)[:, 0]
+
+
+def highest(image: Tensor, size: int) -> Tensor:
+    """Largest value of (B,H,W) over `size` x `size` pixels (odd)."""
+    rows = F.max_pool2d(image[:, None], (size, 1), stride=1, padding=(size // 2, 0))
+    return F.max_pool2d(rows, (1, size), stride=1, padding=(0, size // 2))[:, 0]
 
 
 def _eroded(mask: Tensor, by: int) -> Tensor:

@@ -1,0 +1,98 @@
+"""Noise and texture measures inside tissue, in HU or thousandths of tissue signal; all are natural logarithms but the correlations.
+
+Local standard deviation (Christianson 2015 uses its mode), Immerkaer 1996, Haar wavelet levels, bands of difference of Gaussians.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qa_engine.simulation.degradations.tissue import masked_quantile, smooth
+
+_LAGS = (1, 2, 3, 4, 6)
+NOISE_NAMES = ("noise_mode_7", "local_std5_q10", "local_std5_q50", "local_std11_q10", "local_std11_q50", "immerkaer",
+               "band1", "band2", "band3", "band4", "hh1", "hh2", "hh3", "lh1", "lh2", "lh3", "hl1", "hl2", "hl3",
+               *(f"rowcorr{k}" for k in _LAGS), *(f"colcorr{k}" for k in _LAGS), "kurtosis", "air_std")
+_TINY = 1e-3
+
+
+def local_std(image: Tensor, size: int) -> Tensor:
+    """Standard deviation (B,H,W) over size x size windows."""
+    centred = image - image.mean((1, 2), keepdim=True)
+    mean = smooth(centred, size)
+    return (smooth(centred.square(), size) - mean.square()).clamp(min=0).sqrt()
+
+
+def noise_mode(image: Tensor, mask: Tensor) -> Tensor:
+    """Mode (B,) of the 7 x 7 local standard deviation inside `mask`: centre of the densest fifth of its logarithms."""
+    std = local_std(image, 7).clamp(min=_TINY).log()
+    quantiles = torch.stack([masked_quantile(std, mask, q / 20) for q in range(21)], 1)
+    width = quantiles[:, 4:] - quantiles[:, :-4]
+    best = width[:, :13].argmin(1, keepdim=True)  # the mode lies below the 80 % quantile: above are edges
+    return torch.exp(quantiles.gather(1, best + 2)[:, 0])
+
+
+def _mad(image: Tensor, mask: Tensor) -> Tensor:
+    return masked_quantile(image.abs(), mask, 0.5) / 0.6745
+
+
+def _haar(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    height, width = image.shape[1] // 2 * 2, image.shape[2] // 2 * 2
+    a, b = image[:, 0:height:2, 0:width:2], image[:, 0:height:2, 1:width:2]
+    c, d = image[:, 1:height:2, 0:width:2], image[:, 1:height:2, 1:width:2]
+    return (a + b + c + d) / 2, (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2
+
+
+def _correlations(image: Tensor, mask: Tensor) -> Tensor:
+    """Autocorrelation (B, 2 * lags) of the fine residual in the calmer half of tissue."""
+    residual = image - smooth(image, 7)
+    energy = smooth(residual.square(), 7)
+    calm = (mask & (energy <= masked_quantile(energy, mask, 0.5)[:, None, None])).to(image.dtype)
+    residual = residual * calm
+    variance = residual.square().sum((1, 2)) / calm.sum((1, 2)).clamp(min=1)
+    found = []
+    for axis in (2, 1):
+        for lag in _LAGS:
+            n = image.shape[axis]
+            one, two = residual.narrow(axis, 0, n - lag), residual.narrow(axis, lag, n - lag)
+            count = (calm.narrow(axis, 0, n - lag) * calm.narrow(axis, lag, n - lag)).sum((1, 2))
+            found.append((one * two).sum((1, 2)) / count.clamp(min=1) / variance.clamp(min=_TINY ** 2))
+    return torch.stack(found, 1).clamp(-1, 1)
+
+
+def noise_measures(image: Tensor, mask: Tensor) -> Tensor:
+    """(B,H,W) in measuring units and its tissue mask -> (B, len(NOISE_NAMES))."""
+    five, eleven = local_std(image, 5), local_std(image, 11)
+    kernel = torch.tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]], device=image.device, dtype=image.dtype)
+    laplacian = F.conv2d(image[:, None], kernel[None, None], padding=1)[:, 0].abs()
+    weight = mask.to(image.dtype)
+    immerkaer = math.sqrt(math.pi / 2) / 6 * (laplacian * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
+    amounts = [noise_mode(image, mask), masked_quantile(five, mask, 0.1), masked_quantile(five, mask, 0.5),
+               masked_quantile(eleven, mask, 0.1), masked_quantile(eleven, mask, 0.5), immerkaer]
+    previous = image
+    for size in (3, 5, 9, 17):
+        softer = smooth(smooth(image, size), size)
+        amounts.append(_mad(previous - softer, mask))
+        previous = softer
+    details: list[list[Tensor]] = [[], [], []]
+    low, inside = image, mask
+    for _ in range(3):
+        low, lh, hl, hh = _haar(low)
+        inside = F.max_pool2d(inside[:, None].float(), 2)[:, 0] > 0.5
+        for k, band in enumerate((hh, lh, hl)):
+            details[k].append(_mad(band, inside[:, : band.shape[1], : band.shape[2]]))
+        low = low / 2
+    for k in range(3):
+        amounts.extend(details[k])
+    residual = (image - smooth(image, 5)) * weight
+    second = residual.square().sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
+    fourth = residual.pow(4).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
+    kurtosis = (fourth / second.square().clamp(min=_TINY)).clamp(min=1).log()
+    level = masked_quantile(image, mask, 0.5)[:, None, None]
+    air = smooth(image, 9) < (level - 700.0 if bool((level > -300).all() and (level < 300).all()) else 0.1 * level)
+    air_std = masked_quantile(five, air, 0.5).clamp(min=0.3).log()
+    return torch.cat([torch.stack(amounts, 1).clamp(min=_TINY).log(), _correlations(image, mask), kurtosis[:, None], air_std[:, None]], 1)

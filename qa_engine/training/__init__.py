@@ -1,0 +1,1 @@
+"""Training of the network: data, ladder of degradations, fit, calibration, evaluation (`mediqa train`)."""
