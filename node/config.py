@@ -219,11 +219,11 @@ class Config(Section):
         return self._folder / Path(self.node.data).expanduser()
 
     @property
-    def database_target(self) -> str:
-        """A database URL as configured, else the absolute path of the SQLite file."""
+    def database_target(self) -> Path | str:
+        """A database URL as configured (str), else the absolute path of the SQLite file."""
         if "://" in self.database:
             return self.database
-        return str(self._folder / Path(self.database).expanduser() if self.database else self.data_folder / "node.db")
+        return self._folder / Path(self.database).expanduser() if self.database else self.data_folder / "node.db"
 
     @property
     def audit_key_path(self) -> Path:

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         event(log, str(error), logging.ERROR)
         return error.code
     except sa.exc.SQLAlchemyError as error:
-        event(log, "the database cannot be used; check its disk and its rights", logging.ERROR, error, database=config.database_target)
+        event(log, "the database cannot be used; check the key database, its disk and its rights", logging.ERROR, error)
         return FAILED
 
 

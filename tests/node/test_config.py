@@ -47,7 +47,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     cfg = load(write(tmp_path / "etc", "node: {data: ../var}\nstorage: {reserve: 1.5 GiB, audit_key: key}\n"))
     assert cfg.data_folder == tmp_path / "etc" / "../var"
-    assert cfg.database_target == str(tmp_path / "etc" / "../var" / "node.db")
+    assert cfg.database_target == tmp_path / "etc" / "../var" / "node.db"
     assert cfg.audit_key_path == tmp_path / "etc" / "key"
     assert cfg.audit_anchor_path == cfg.data_folder / "audit.anchor"
     assert cfg.reserve_bytes == 3 * 2**29
@@ -110,7 +110,7 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = load(write(tmp_path, "engine: {thresholds: {CT: {good_from: 61, reject_below: 30}}}\n"))
     assert (cfg.receive.port, cfg.receive.ae_title, cfg.report.on) == (11113, "007", ("assessed", "abstained"))
     assert (cfg.thresholds("CT").good_from, cfg.thresholds("CT").reject_below) == (70.5, 30)
-    assert cfg.database_target == str(tmp_path / "x.db")
+    assert cfg.database_target == tmp_path / "x.db"
     monkeypatch.setenv("MEDIQA_RECEIVE__PORT", "many")
     with pytest.raises(ConfigError, match=r"^environment MEDIQA_RECEIVE__PORT: receive.port: is 'many', write a number"):
         load(None)

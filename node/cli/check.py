@@ -1,0 +1,219 @@
+"""`mediqa check`: what would happen: configuration, port, disk, database, model, destinations. Nothing is sent or changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from node.cli.output import FAILED, ConfigOption, JsonOption, load_config, print_json, print_table
+
+OK, NOTE, BAD = "ok", "note", "failed"
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    state: str
+    text: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"check": self.what, "state": self.state, "text": self.text}
+
+
+def command(
+    config: ConfigOption = None,
+    go_live: Annotated[bool, typer.Option("--go-live", help="List what deliver.mode: shadow has kept back.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what would happen: configuration, port, disk, model, destinations."""
+    settings = load_config(config)
+    if go_live:
+        kept = kept_back(settings)
+        if json:
+            print_json({"kept_back": kept})
+        else:
+            columns = ["destination", "kind", "modality", "description", "end", "score", "verdict", "series_uid"]
+            print_table(f"deliver.mode: live would send {len(kept)} objects", columns, [[k[c] for c in columns] for k in kept], ("score",))
+        return
+    rows = [configuration(settings), port(settings), disk(settings), database(settings), *access(settings), model(),
+            *destinations(settings), *unserved_callers(settings), mode(settings)]
+    if json:
+        print_json({"ok": not any(r.state == BAD for r in rows), "checks": [r.to_json() for r in rows]})
+    else:
+        print_table("", ["check", "state", "what"], [[r.what, r.state, r.text] for r in rows])
+    raise typer.Exit(FAILED if any(r.state == BAD for r in rows) else 0)
+
+
+def configuration(settings: Any) -> Row:
+    return Row("configuration", OK, str(settings.file) if settings.file else "no config.yaml here: the defaults")
+
+
+def port(settings: Any) -> Row:
+    """Free, held by this node's own receiver, or taken by somebody else."""
+    host, number = settings.receive.host, settings.receive.port
+    what = f"{settings.receive.ae_title} on {host}:{number}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except socket.gaierror:
+        return Row("port", BAD, f"receive.host: {host} is no address of this machine, write another")
+    except PermissionError:
+        return Row("port", BAD, f"receive.port: {number} needs rights that the node does not have, write a port above 1023")
+    except OSError as error:
+        running = receiver(settings)
+        if running is not None and running["port"] == number:
+            return Row("port", OK, f"{what}: this node is running (process {running['pid']})")
+        return Row("port", BAD, f"receive.port: {number} cannot be listened on ({error.strerror}), stop the other program or write another")
+    return Row("port", OK, f"{what}: free")
+
+
+def receiver(settings: Any) -> dict[str, Any] | None:
+    """The ready file of a receiver whose process lives."""
+    try:
+        found = json.loads((settings.data_folder / "receiver.ready").read_text(encoding="ascii"))
+        os.kill(int(found["pid"]), 0)
+        return {"port": int(found["port"]), "pid": int(found["pid"])}
+    except PermissionError:
+        return {"port": int(found["port"]), "pid": int(found["pid"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def disk(settings: Any) -> Row:
+    """Whether the data folder can be made and written, and what is free."""
+    folder = settings.data_folder
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Row("disk", BAD, f"node.data: {folder} cannot be written, write a folder that the node may write")
+    stat = os.statvfs(place)
+    free = stat.f_bavail * stat.f_frsize
+    text = f"{folder}: {free / GIB:.1f} GiB free, reserve {settings.storage.reserve}"
+    if free < settings.reserve_bytes:
+        return Row("disk", BAD, f"{text}: C-STORE would answer 0xA700, make room or write a smaller storage.reserve")
+    return Row("disk", NOTE if free < 2 * settings.reserve_bytes else OK, text)
+
+
+def database(settings: Any) -> Row:
+    """Whether the database opens; a missing SQLite file is made at the first start."""
+    target = settings.database_target
+    if isinstance(target, Path) and not target.exists():
+        return Row("database", OK, f"{target}: is made at the first start")
+    import sqlalchemy as sa
+
+    try:
+        count = _query(settings, "select count(*) as n from series")[0]["n"]
+    except sa.exc.SQLAlchemyError:
+        where = target if isinstance(target, Path) else "the configured database"
+        return Row("database", BAD, f"{where} cannot be read, check the key database, its server and its rights")
+    return Row("database", OK, f"{count} series")
+
+
+def access(settings: Any) -> list[Row]:
+    """Who may send."""
+    receive = settings.receive
+    if receive.allow_any:
+        return [Row("callers", NOTE, "receive.allow_any: every AE title from every network may send")]
+    if not receive.allow:
+        return [Row("callers", BAD, "receive.allow is empty: nobody may send, add the AE title and networks of the PACS")]
+    return [Row("callers", OK, "; ".join(f"{c.ae_title} from {', '.join(c.networks)}" for c in receive.allow))]
+
+
+def model() -> Row:
+    """Whether weights are installed; they are loaded by `mediqa model show`."""
+    import qa_engine
+
+    weights = sorted(Path(qa_engine.__path__[0], "weights").glob("**/*.safetensors"))
+    if not weights:
+        return Row("model", BAD, "no weights are installed: every series ends as abstained/no-model; see mediqa model import")
+    return Row("model", OK, ", ".join(w.stem for w in weights))
+
+
+def destinations(settings: Any) -> list[Row]:
+    """C-ECHO of each destination and which of our SOP classes it accepts."""
+    from node.deliver.probe import SECONDARY_CAPTURE, probe
+    from node.deliver.scu import Peer
+    from node.workplace import SR_CLASSES
+
+    if not settings.destinations:
+        return [Row("destinations", NOTE, "none: results stay in this node")]
+    wanted = {name: SR_CLASSES[name] for name in settings.report.sr_classes}
+    rows = []
+    for d in settings.destinations:
+        peer = Peer(d.ae_title, d.host, d.port, settings.receive.ae_title, min(settings.deliver.timeout, 10))
+        found = probe(peer, [*SR_CLASSES.values(), SECONDARY_CAPTURE])
+        rows.append(Row(f"destination {d.name}", BAD if found.problem else OK,
+                        found.problem or f"{d.ae_title}@{d.host}:{d.port} answers the C-ECHO"))
+        if not found.accepted:
+            continue
+        takes = [name for name, uid in SR_CLASSES.items() if uid in found.accepted]
+        first = next((name for name in wanted if name in takes), None)
+        then = f"{first} is sent" if first else "none of report.sr_classes, add one that it takes"
+        rows.append(Row(f"destination {d.name}: SR", OK if first else BAD, f"takes {', '.join(takes) or 'none'}; {then}"))
+        if settings.report.secondary_capture:
+            capture = SECONDARY_CAPTURE in found.accepted
+            rows.append(Row(f"destination {d.name}: Secondary Capture", OK if capture else BAD,
+                            "is taken" if capture else "is not taken, set report.secondary_capture: false or allow it there"))
+    return rows
+
+
+def unserved_callers(settings: Any) -> list[Row]:
+    """Calling AE titles whose results go nowhere: from the allow-list, and from what was received so far."""
+    from node.deliver.routing import unserved
+
+    if not settings.destinations:
+        return []
+    came: list[str] = [c.ae_title for c in settings.receive.allow]
+    try:
+        came += [row["calling_ae"] for row in _query(settings, "select distinct calling_ae from series where calling_ae <> ''")]
+    except Exception:  # no database yet, or one that `database` has told about
+        pass
+    left = unserved(list(dict.fromkeys(came)), settings.destinations)
+    if not left:
+        return []
+    return [Row("routing", NOTE, f"no destination serves {', '.join(left)}: what they send is scored and sent nowhere")]
+
+
+def mode(settings: Any) -> Row:
+    if settings.deliver.mode == "live":
+        return Row("delivery", OK, "live: results are sent")
+    return Row("delivery", NOTE, "shadow: everything but the sending; mediqa check --go-live lists what is kept back")
+
+
+def kept_back(settings: Any) -> list[dict[str, Any]]:
+    """Deliveries that were planned in shadow mode: pending without a next try."""
+    target = settings.database_target
+    if isinstance(target, Path) and not target.exists():
+        return []
+    return _query(settings, 'select d.destination, d.kind, r.modality, r.description, r."end", r.score, r.verdict, d.series_uid '
+                            "from deliveries d join results r on r.series_uid = d.series_uid and r.study_uid = d.study_uid "
+                            "and r.revision = d.revision where d.state = 'pending' and d.next_try_at is null order by d.delivery_id")
+
+
+def _query(settings: Any, text: str) -> list[dict[str, Any]]:
+    import sqlalchemy as sa
+
+    from storage.database import open_engine, readonly
+
+    target = settings.database_target
+    if isinstance(target, Path) and not target.exists():
+        return []
+    engine = open_engine(target)
+    try:
+        with readonly(engine).connect() as conn:
+            return [dict(row._mapping) for row in conn.execute(sa.text(text))]
+    finally:
+        engine.dispose()

@@ -1,0 +1,141 @@
+"""`mediqa check` against real peers: what it says, its exit code, and that it sends nothing."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from node.cli import app, check
+from node.receive.__main__ import open_storage
+from storage.schema import delivery, revision, series
+from tests.support.pacs import SmallPacs
+from tests.support.ports import free_port
+from tests.support.receiver import ReceiverUnderTest, configuration
+
+BASIC, ENHANCED = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.88.22"
+
+
+def write_config(folder: Path, destinations: str = "[]", more: str = "", port: int | None = None) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(f"""
+node: {{data: data}}
+receive: {{host: 127.0.0.1, port: {port or free_port()}, allow: [{{ae_title: PACS, networks: [127.0.0.0/8]}},
+           {{ae_title: CT1, networks: [127.0.0.0/8]}}]}}
+storage: {{reserve: 1 MiB}}
+destinations: {destinations}
+{more}
+""", encoding="utf-8")
+    return file
+
+
+def run(config: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, ["check", "-c", str(config), "--json", *more])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, json.loads(done.stdout)
+
+
+def states(answer: dict[str, Any]) -> dict[str, str]:
+    return {row["check"]: row["state"] for row in answer["checks"]}
+
+
+def text(answer: dict[str, Any], what: str) -> str:
+    return next(row["text"] for row in answer["checks"] if row["check"] == what)
+
+
+@pytest.fixture(autouse=True)
+def with_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "model", lambda: check.Row("model", check.OK, "test"))
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    with SmallPacs() as pacs:
+        code, answer = run(write_config(tmp_path, f"[{{name: pacs, ae_title: PACS, host: 127.0.0.1, port: {pacs.port}}}]"))
+        assert (code, answer["ok"]) == (0, True), answer
+        assert "comprehensive-3d is sent" in text(answer, "destination pacs: SR")
+        assert not pacs.encoded
+    assert not (tmp_path / "data").exists()  # nothing was changed
+
+
+def test_a_destination_with_fewer_classes(tmp_path: Path) -> None:
+    with SmallPacs(classes=[ENHANCED, BASIC]) as pacs:
+        code, answer = run(write_config(tmp_path, f"[{{name: pacs, ae_title: PACS, host: 127.0.0.1, port: {pacs.port}}}]"))
+    assert code == 1
+    assert text(answer, "destination pacs: SR") == "takes enhanced, basic-text; enhanced is sent"
+    assert states(answer)["destination pacs: SR"] == "ok"
+    assert states(answer)["destination pacs: Secondary Capture"] == "failed"
+
+
+def test_destinations_that_cannot_be_reached(tmp_path: Path) -> None:
+    with ReceiverUnderTest(configuration(tmp_path / "other")) as other:  # a real node that does not know us
+        code, answer = run(write_config(tmp_path, f"""
+  - {{name: gone, ae_title: PACS, host: 127.0.0.1, port: {free_port()}, serves: [PACS]}}
+  - {{name: strict, ae_title: MEDIQA, host: 127.0.0.1, port: {other.port}, serves: [PACS]}}
+  - {{name: wrong, ae_title: ELSE, host: 127.0.0.1, port: {other.port}, serves: [PACS]}}"""))
+    assert code == 1
+    assert "nobody answers" in text(answer, "destination gone")
+    assert "1/1/3: add the AE title MEDIQA" in text(answer, "destination strict")
+    assert "1/1/7" in text(answer, "destination wrong") and "does not call itself ELSE" in text(answer, "destination wrong")
+    assert text(answer, "routing").startswith("no destination serves CT1:")
+
+
+def test_ports(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        config = write_config(tmp_path, port=number)
+        code, answer = run(config)
+        assert code == 1 and "stop the other program" in text(answer, "port")
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "receiver.ready").write_text(json.dumps({"port": number, "pid": 1}), encoding="ascii")
+        assert "this node is running" in text(run(config)[1], "port")
+        (tmp_path / "data" / "receiver.ready").write_text(json.dumps({"port": number, "pid": 2**22 + 1}), encoding="ascii")
+        assert run(config)[0] == 1
+
+
+def test_disk_and_database(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    config.write_text(config.read_text().replace("reserve: 1 MiB", "reserve: 9000 TiB"), encoding="utf-8")
+    code, answer = run(config)
+    assert code == 1 and "0xA700" in text(answer, "disk")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "node.db").write_bytes(b"no database at all" * 100)
+    assert states(run(config)[1])["database"] == "failed"
+
+
+def test_wrong_configuration(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["check", "-c", str(write_config(tmp_path, port=99999))])
+    assert done.exit_code == 2 and ": receive.port: is 99999, write" in done.stderr and done.stdout == ""
+
+
+def test_shadow_mode_lists_what_it_kept_back(tmp_path: Path) -> None:
+    config = write_config(tmp_path, more="deliver: {mode: shadow}")
+    assert run(config, "--go-live") == (0, {"kept_back": []})
+    engine, _, _ = open_storage(configuration(tmp_path))
+    with engine.begin() as conn:
+        conn.execute(series.insert().values(id=1, study_uid="1", series_uid="1.2", first_at="", last_at="", first_mono=0, last_mono=0,
+                                            boot_id="", modality="CT", description="Thorax", calling_ae="UNKNOWN"))
+        conn.execute(revision.insert().values(id=1, series_id=1, number=1, changes=1, completed_at="", completed_by="quiet", instances=1,
+                                              content_digest="", outcome="assessed", score=71.5, verdict="Good"))
+        for kind, due in (("sr", None), ("sc", "2026-01-01T00:00:00Z")):
+            conn.execute(delivery.insert().values(revision_id=1, kind=kind, destination="pacs", made_at="", next_try_at=due))
+    code, answer = run(config, "--go-live")
+    assert code == 0 and answer == {"kept_back": [{"destination": "pacs", "kind": "sr", "modality": "CT", "description": "Thorax",
+                                                  "end": "assessed", "score": 71.5, "verdict": "Good", "series_uid": "1.2"}]}
+    assert states(run(config)[1])["delivery"] == "note"
+
+
+def test_the_table(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["check", "-c", str(write_config(tmp_path))])
+    assert done.exit_code == 0 and "MEDIQA on 127.0.0.1" in done.stdout
+
+
+def test_the_model_row_is_about_installed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    row = check.model()
+    assert row.state in (check.OK, check.BAD) and (row.state == check.OK or "abstained/no-model" in row.text)
