@@ -1,0 +1,101 @@
+"""The network of the profile `mediqa-compact`: per slice noise, width and artefact (logarithms, standardised), and a weight per slice.
+
+    views (V,3,96,96) -> convolutional stem, features from three depths -> tokens (V * 144, C)
+      -> transposed attention -> prompted windowed attention x 2 -> transposed attention -> prompted windowed attention
+      -> dual head per token (score of each axis, weight): axis = sum(score * weight) / sum(weight)
+      -> late fusion with the classical measures -> axes; slice weight = softmax over the slices of a trained head
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qa_engine.measures import MEASURE_NAMES
+from qa_engine.network.attention import GRID, PromptedLayer, TransposedAttention
+from qa_engine.network.views import CHANNELS
+
+AXES = 3
+
+
+@dataclass(frozen=True)
+class Output:
+    """axes (N,3) standardised logarithms of noise, width, artefact; weight_logit (N,); features (N,F) for the envelope."""
+
+    axes: Tensor
+    weight_logit: Tensor
+    features: Tensor
+
+
+class Stem(nn.Module):
+    """(B,3,96,96) -> tokens (B,144,C) out of three depths, each brought to the 12 x 12 grid."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        def block(before: int, after: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.GELU(),
+                                 nn.Conv2d(after, after, 3, padding=1, groups=4), nn.GELU())
+
+        self.one, self.two, self.three = block(CHANNELS, 16), block(16, 32), block(32, 48)
+        self.mix = nn.Linear(16 * 2 + 32 * 2 + 48, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.one(x)
+        two = self.two(one)
+        three = self.three(two)
+
+        def pooled(f: Tensor) -> Tensor:
+            size = f.shape[-1] // GRID
+            mean = nn.functional.avg_pool2d(f, size)
+            # mean and spread: noise is in the second moment
+            return torch.cat([mean, (nn.functional.avg_pool2d(f.square(), size) - mean.square()).clamp(min=1e-6).sqrt()], 1)
+
+        return self.mix(torch.cat([pooled(one), pooled(two), three], 1).flatten(2).transpose(1, 2))
+
+
+class MedIQA(nn.Module):
+    """prompts: number of words of each of the four prompt tables (dimension, modality, region, type); index 0 is unknown."""
+
+    def __init__(self, prompts: tuple[int, int, int, int], width: int = 64, prompt_width: int = 32) -> None:
+        super().__init__()
+        self.stem = Stem(width)
+        self.tables = nn.ModuleList(nn.Embedding(n, prompt_width // 4) for n in prompts)
+        self.place = nn.Parameter(torch.zeros(2, 1, width))  # native crop, whole view
+        self.mix1, self.mix2 = TransposedAttention(width), TransposedAttention(width)
+        self.layers = nn.ModuleList(PromptedLayer(width, prompt_width) for _ in range(3))
+        self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, AXES))
+        self.weight = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, AXES), nn.Sigmoid())
+        measures = len(MEASURE_NAMES)
+        self.classical = nn.Sequential(nn.Linear(measures + prompt_width, 128), nn.GELU(), nn.Dropout(0.1), nn.Linear(128, 64), nn.GELU())
+        self.fuse = nn.Sequential(nn.Linear(64 + 2 * width + AXES, 96), nn.GELU(), nn.Dropout(0.1), nn.Linear(96, AXES))
+        self.from_measures = nn.Linear(64, AXES)
+        self.slice_weight = nn.Sequential(nn.Linear(64 + 2 * width + AXES, 32), nn.GELU(), nn.Linear(32, 1))
+        self.register_buffer("measure_mean", torch.zeros(measures))
+        self.register_buffer("measure_std", torch.ones(measures))
+
+    def _windowed(self, layer: PromptedLayer, tokens: Tensor, views: int, prompt: Tensor) -> Tensor:
+        n, _, width = tokens.shape
+        each = tokens.reshape(n * views, GRID * GRID, width)
+        return layer(each, prompt.repeat_interleave(views, 0)).reshape(n, views * GRID * GRID, width)
+
+    def forward(self, views: Tensor, measures: Tensor, prompts: Tensor) -> Output:
+        """views (N,V,3,96,96), the last one the whole slice; measures (N,M) raw; prompts (N,4) indices."""
+        n, v = views.shape[:2]
+        prompt = torch.cat([table(prompts[:, k]) for k, table in enumerate(self.tables)], 1)
+        tokens = self.stem(views.flatten(0, 1)).reshape(n, v, GRID * GRID, -1)
+        kind = torch.cat([self.place[0].expand(v - 1, -1), self.place[1]], 0)
+        tokens = (tokens + kind[None, :, None]).flatten(1, 2)
+        tokens = self.mix1(tokens)
+        tokens = self._windowed(self.layers[0], tokens, v, prompt)
+        tokens = self._windowed(self.layers[1], tokens, v, prompt)
+        tokens = self.mix2(tokens)
+        tokens = self._windowed(self.layers[2], tokens, v, prompt)
+        weight = self.weight(tokens)
+        seen = (self.score(tokens) * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+        pooled = torch.cat([tokens.mean(1), tokens.std(1)], 1)
+        classical = self.classical(torch.cat([((measures - self.measure_mean) / self.measure_std).clamp(-6, 6), prompt], 1))
+        both = torch.cat([classical, pooled, seen], 1)
+        axes = self.from_measures(classical) + seen + self.fuse(both)
+        return Output(axes, self.slice_weight(both)[:, 0], torch.cat([classical, pooled], 1))
