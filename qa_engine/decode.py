@@ -1,0 +1,138 @@
+"""Pixel decoding by named plugins, in a process of its own that may be killed: every file is hostile until its pixels are here.
+
+`Decoder` starts `python -m qa_engine.decoder_process` and talks to it in lines of JSON; arrays come back through a scratch file. The plugin
+for each transfer syntax is chosen here, by measured speed and exactness (docs/decisions/0004), never left to a library's order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from qa_engine.outcome import Reason
+
+PLUGINS: dict[str, tuple[str, ...]] = {
+    "1.2.840.10008.1.2.4.50": ("pillow", "gdcm"), "1.2.840.10008.1.2.4.51": ("pillow", "gdcm"),
+    "1.2.840.10008.1.2.4.57": ("gdcm",), "1.2.840.10008.1.2.4.70": ("gdcm",),
+    "1.2.840.10008.1.2.4.80": ("pyjpegls", "gdcm"), "1.2.840.10008.1.2.4.81": ("pyjpegls", "gdcm"),
+    "1.2.840.10008.1.2.4.90": ("gdcm", "pylibjpeg"), "1.2.840.10008.1.2.4.91": ("gdcm", "pylibjpeg"),
+    "1.2.840.10008.1.2.4.201": ("pylibjpeg",), "1.2.840.10008.1.2.4.202": ("pylibjpeg",), "1.2.840.10008.1.2.4.203": ("pylibjpeg",),
+    "1.2.840.10008.1.2.5": ("pylibjpeg", "pydicom"),
+}
+"""Encapsulated transfer syntaxes that we decode, and by which plugins, in this order (PS3.5 A.4)."""
+NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
+MAX_ANSWER = 1 << 20
+
+
+class DecodeError(Exception):
+    """Pixels that cannot be had; `reason` is one of the reasons of the end `undecodable`."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason, self.text = reason, text
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedFile:
+    """pixels: (F,H,W) or (F,H,W,3) stored values; plugin that decoded them; transfer syntax UID."""
+
+    pixels: np.ndarray
+    plugin: str
+    transfer_syntax: str
+
+
+class Decoder:
+    """Context manager. seconds: limit per file; max_pixels: rows x columns x frames per file."""
+
+    def __init__(self, seconds: float = 60.0, max_pixels: int = 2 ** 31) -> None:
+        self.seconds, self.max_pixels = seconds, max_pixels
+        self._process: subprocess.Popen[bytes] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; a later `read` starts a new one."""
+        self._kill()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def read(self, path: Path) -> DecodedFile:
+        """Decode all frames of a file; DecodeError when that is not possible within the limits."""
+        process = self._started()
+        assert self._scratch is not None and process.stdin is not None
+        out = Path(self._scratch.name) / "pixels.npy"
+        out.unlink(missing_ok=True)
+        request = {"path": str(Path(path).resolve()), "out": str(out), "max_pixels": self.max_pixels}
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            answer = self._answer(process)
+        except (BrokenPipeError, EOFError):
+            self._kill()
+            raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the decoder died of this pixel data") from None
+        except TimeoutError:
+            self._kill()
+            raise DecodeError(Reason.OVER_LIMIT, f"decoding took longer than {self.seconds:g} s") from None
+        if "reason" in answer:
+            raise DecodeError(Reason(answer["reason"]), str(answer["text"])[:200])
+        try:
+            pixels = np.load(out, allow_pickle=False)
+        except (OSError, ValueError):
+            raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the decoder handed over nothing") from None
+        finally:
+            out.unlink(missing_ok=True)
+        return DecodedFile(pixels, str(answer["plugin"]), str(answer["transfer_syntax"]))
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="mediqa-decode-")
+        if self._process is None or self._process.poll() is not None:
+            env = dict(os.environ, OMP_NUM_THREADS="1")
+            self._process = subprocess.Popen([sys.executable, "-m", "qa_engine.decoder_process"], stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env,
+                                             cwd=Path(__file__).resolve().parents[1])
+        return self._process
+
+    def _answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        """One line of JSON before the deadline; TimeoutError, EOFError."""
+        assert process.stdout is not None
+        deadline, line = time.monotonic() + self.seconds, b""
+        descriptor = process.stdout.fileno()
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                raise TimeoutError
+            block = os.read(descriptor, 65536)
+            if not block or len(line) > MAX_ANSWER:
+                raise EOFError
+            line += block
+        try:
+            return dict(json.loads(line))
+        except ValueError:
+            raise EOFError from None
+
+    def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()

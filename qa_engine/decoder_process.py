@@ -1,0 +1,148 @@
+"""The process that decodes pixel data for `qa_engine.decode.Decoder`; it may be killed by what it reads, and nothing else is lost.
+
+One request per line: {"path", "out", "max_pixels"}; one answer per line: {"plugin", "transfer_syntax"} or {"reason", "text"}.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.pixels import get_decoder
+
+from qa_engine.decode import NATIVE, PLUGINS, DecodeError
+from qa_engine.outcome import Reason
+
+MAX_BYTES = 8 * 2 ** 30
+MODULES = {"gdcm": "gdcm", "pylibjpeg": "pylibjpeg", "pillow": "pillow", "pyjpegls": "pyjpegls", "pydicom": "pydicom"}
+
+
+def pixel_description(ds: Dataset, max_pixels: int) -> tuple[int, int, int, int]:
+    """rows, columns, frames, samples; DecodeError when the header contradicts itself or asks for too much (PS3.3 C.7.6.3)."""
+    found = []
+    for keyword, default in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1), ("SamplesPerPixel", 1)):
+        try:
+            value = ds.get(keyword)
+            found.append(int(default if value in (None, "") else value))
+        except (TypeError, ValueError):
+            raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, f"{keyword} is not a number") from None
+    rows, columns, frames, samples = found
+    if rows < 1 or columns < 1 or frames < 1 or samples not in (1, 3, 4):
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Rows, Columns, Number of Frames or Samples per Pixel is impossible")
+    if rows * columns * frames > max_pixels or rows * columns * frames * samples * 8 > MAX_BYTES:
+        raise DecodeError(Reason.OVER_LIMIT, f"{rows} x {columns} x {frames} pixels are more than the node decodes")
+    try:
+        allocated, stored, high = (int(ds.get(k, 0) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))
+    except (TypeError, ValueError):
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored or High Bit is not a number") from None
+    if "PixelData" in ds and (allocated not in (1, 8, 16, 32) or not 0 < stored <= allocated or not 0 <= high < allocated):
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored and High Bit contradict each other")
+    return rows, columns, frames, samples
+
+
+def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
+    """Pixels (F,H,W[,S]), plugin, transfer syntax UID; DecodeError."""
+    try:
+        ds = pydicom.dcmread(path, force=True)
+        syntax = str(ds.file_meta.TransferSyntaxUID)
+    except Exception:
+        raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the file cannot be read as DICOM") from None
+    has = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in ds]
+    if not has:
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "an image without pixel data")
+    rows, columns, frames, samples = pixel_description(ds, max_pixels)
+    if syntax in NATIVE:
+        return _native(ds, has[0], (frames, rows, columns, samples)), "pydicom", syntax
+    if syntax not in PLUGINS:
+        raise DecodeError(Reason.NO_DECODER, f"no decoder for the transfer syntax {syntax}")
+    problems: list[str] = []
+    for plugin in PLUGINS[syntax]:
+        try:
+            array, _ = get_decoder(syntax).as_array(ds, raw=True, decoding_plugin=MODULES[plugin])
+            return _shaped(array, (frames, rows, columns, samples)), plugin, syntax
+        except DecodeError:
+            raise
+        except Exception as error:
+            problems.append(f"{plugin}: {type(error).__name__}")
+    twelve = _extended_twelve_bit(ds, path, syntax, (frames, rows, columns, samples))
+    if twelve is not None:
+        return twelve, "gdcm", syntax
+    raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "decoding failed (" + ", ".join(problems) + ")")
+
+
+def _native(ds: Dataset, keyword: str, shape: tuple[int, int, int, int]) -> np.ndarray:
+    try:
+        array, _ = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, raw=True)
+    except Exception as error:
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION,
+                          f"the header describes other pixel data than there is ({type(error).__name__})") from None
+    return _shaped(array, shape)
+
+
+def _shaped(array: np.ndarray, shape: tuple[int, int, int, int]) -> np.ndarray:
+    frames, rows, columns, samples = shape
+    wanted = (frames, rows, columns, samples) if samples > 1 else (frames, rows, columns)
+    if array.size != np.prod(wanted):
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "the decoded pixels do not have the described size")
+    return array.reshape(wanted)
+
+
+def _extended_twelve_bit(ds: Dataset, path: Path, syntax: str, shape: tuple[int, int, int, int]) -> np.ndarray | None:
+    """12-bit JPEG Extended, which the plugins refuse, through GDCM's own reader; None when that is not what it is."""
+    if syntax != "1.2.840.10008.1.2.4.51" or int(ds.get("BitsStored", 8)) <= 8 or shape[3] != 1:
+        return None
+    import gdcm
+
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    if not reader.Read():
+        return None
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.ExplicitVRLittleEndian))
+    change.SetInput(reader.GetImage())
+    if not change.Change():
+        return None
+    data = change.GetOutput().GetBuffer()
+    kind = np.dtype("<i2" if int(ds.get("PixelRepresentation", 0)) else "<u2")
+    found = np.frombuffer(data.encode("utf-8", "surrogateescape"), kind)
+    return _shaped(found, shape) if found.size == np.prod(shape) else None
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Decode one file into `out`."""
+    try:
+        pixels, plugin, syntax = read(Path(request["path"]), int(request["max_pixels"]))
+        np.save(request["out"], np.ascontiguousarray(pixels), allow_pickle=False)
+    except DecodeError as error:
+        return {"reason": str(error.reason), "text": error.text}
+    except MemoryError:
+        return {"reason": str(Reason.OVER_LIMIT), "text": "decoding needs more memory than there is"}
+    except Exception as error:
+        return {"reason": str(Reason.CORRUPT_PIXEL_DATA), "text": f"decoding failed ({type(error).__name__})"}
+    return {"plugin": plugin, "transfer_syntax": syntax}
+
+
+def main() -> None:
+    """Answer requests on stdin until it closes; dies with its parent."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # native codecs print on stdout, which is the channel of answers
+    for line in sys.stdin.buffer:
+        out.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()
