@@ -133,13 +133,17 @@ def access(settings: Any) -> list[Row]:
 
 
 def model() -> Row:
-    """Whether weights are installed; they are loaded by `mediqa model show`."""
+    """Which weights are installed, each with its card; nothing is loaded."""
     import qa_engine
 
-    weights = sorted(Path(qa_engine.__path__[0], "weights").glob("**/*.safetensors"))
-    if not weights:
-        return Row("model", BAD, "no weights are installed: every series ends as abstained/no-model; see mediqa model import")
-    return Row("model", OK, ", ".join(w.stem for w in weights))
+    missing = "no weights are installed: every series ends as abstained/no-model; install the package anew or use mediqa model import"
+    found = []
+    for weights in sorted(Path(qa_engine.__path__[0], "weights").glob("*.safetensors")):
+        try:
+            found.append(f"{weights.stem} {json.loads(weights.with_suffix('.json').read_text(encoding='utf-8'))['version']}")
+        except (OSError, ValueError, KeyError, TypeError):
+            return Row("model", BAD, f"{weights.stem} has no readable card beside it; install the package anew or use mediqa model import")
+    return Row("model", OK, ", ".join(found)) if found else Row("model", BAD, missing)
 
 
 def destinations(settings: Any) -> list[Row]:
