@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from node.log import event
 from node.receive.admission import Known, own_result
 from node.receive.header_scan import Header, scan_file
 from storage import index
 from storage.reconcile import ReadHeader, digest_of
+
+log = logging.getLogger("node.receive")
 
 NUMBERS = ("instance_number", "number_of_frames", "images_in_acquisition", "acquisition_number", "series_instances", "position_mm")
 
@@ -32,12 +36,18 @@ def header_reader(engine: sa.Engine, device_uid: str = "") -> ReadHeader:
     """Reader of stored files for `storage.reconcile`, which knows no DICOM."""
 
     def read(path: Path, relative: str) -> index.ReceivedInstance | None:
-        found = scan_file(path)
+        try:
+            found = scan_file(path)
+            digest = "" if found is None else digest_of(path, found.offset)
+            size = path.stat().st_size
+        except OSError as error:  # a bad sector must not keep the node from starting
+            event(log, "stored file cannot be read", logging.ERROR, error, path=relative)
+            return None
         if found is None:
             return None
         with engine.connect().execution_options(readonly=True) as conn:
             own = own_result(found.header, known_results(conn, device_uid))
-        return received_instance(found.header, transfer_syntax=found.transfer_syntax, digest=digest_of(path, found.offset),
-                                 size=path.stat().st_size - found.offset, path=relative, calling_ae=found.source_ae, own=own)
+        return received_instance(found.header, transfer_syntax=found.transfer_syntax, digest=digest,
+                                 size=size - found.offset, path=relative, calling_ae=found.source_ae, own=own)
 
     return read
