@@ -1,0 +1,76 @@
+"""Which files of a series can be scored at all, by their headers alone (pure; DESIGN section 5)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+
+from qa_engine.header import find, integer, items, raw, text, texts
+from qa_engine.outcome import Reason
+
+SCORED_MODALITIES = frozenset({"CT", "MR"})
+SMALLEST = 48
+"""Fewest rows and columns of an image that can be judged."""
+OWN_MANUFACTURER = "MedIQA Node"
+CT_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
+MR_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"})
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+NOT_IMAGES = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.", "1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.9.",
+              "1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.67", "1.2.840.10008.5.1.4.1.1.481.", "1.2.840.10008.5.1.4.1.1.30",
+              "1.2.840.10008.5.1.4.1.1.4.2", "1.2.840.10008.5.1.4.34.", "1.2.840.10008.5.1.4.39.", "1.2.840.10008.5.1.4.1.1.200.",
+              "1.2.840.10008.1.3.10", "1.2.840.10008.5.1.4.1.1.88", "1.2.840.10008.5.1.4.1.1.4.3")
+"""Beginnings of SOP Class UIDs of reports, presentation states, documents, waveforms, segmentations, radiotherapy, raw data ..."""
+MAPS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "PROJECTION", "ADC", "FA", "TRACEW", "TRACE", "SUBTRACTION", "SUB",
+                  "EADC", "CBF", "CBV", "MTT", "TTP", "TMAX", "T1 MAP", "T2 MAP", "T2_STAR_MAP", "PHASE MAP", "VELOCITY", "PERFUSION",
+                  "FRACTIONAL_ANISO", "DIFFUSION_ANISO", "TENSOR", "COLFA", "SCREEN SAVE", "CSA RESAMPLED", "VXTL STATE"})
+PRIORITY = (Reason.OWN_RESULT, Reason.NOT_AN_IMAGE, Reason.LOCALIZER, Reason.MODALITY_NOT_SCORED, Reason.DERIVED, Reason.COLOUR,
+            Reason.TOO_SMALL)
+
+
+def is_own_result(ds: Dataset) -> bool:
+    """Whether a node of this kind made the object (Contributing Equipment, DESIGN section 6)."""
+    return any(text(raw(item, "Manufacturer")).casefold() == OWN_MANUFACTURER.casefold()
+               for item in items(ds, "ContributingEquipmentSequence"))
+
+
+def image_type(ds: Dataset) -> tuple[str, ...]:
+    """Image Type, upper case, of the root or the first frame (PS3.3 C.7.6.1.1.2)."""
+    return texts(raw(ds, "ImageType")) or texts(find(ds, "FrameType", "MRImageFrameTypeSequence", "CTImageFrameTypeSequence", frame=0))
+
+
+def ineligible(ds: Dataset) -> Reason | None:
+    """Why one object cannot be scored; None when, by its header, it can."""
+    sop_class, modality = text(raw(ds, "SOPClassUID")), text(raw(ds, "Modality")).upper()
+    if is_own_result(ds):
+        return Reason.OWN_RESULT
+    if any(sop_class.startswith(prefix) for prefix in NOT_IMAGES) or (raw(ds, "Rows") is None and raw(ds, "Columns") is None):
+        return Reason.NOT_AN_IMAGE
+    kinds = image_type(ds)
+    if "LOCALIZER" in kinds or "SCOUT" in kinds or "TOPOGRAM" in kinds:
+        return Reason.LOCALIZER
+    if sop_class.startswith(SECONDARY_CAPTURE) and modality in SCORED_MODALITIES:
+        return Reason.DERIVED
+    if modality not in SCORED_MODALITIES or sop_class not in CT_CLASSES | MR_CLASSES \
+            or (sop_class in CT_CLASSES) != (modality == "CT"):
+        return Reason.MODALITY_NOT_SCORED
+    if any(word in MAPS for word in kinds):
+        return Reason.DERIVED
+    samples = integer(raw(ds, "SamplesPerPixel"))
+    photometric = text(raw(ds, "PhotometricInterpretation")).upper()
+    if (samples or 1) != 1 or (photometric and photometric.startswith(("RGB", "YBR", "PALETTE", "HSV", "ARGB", "CMYK"))):
+        return Reason.COLOUR
+    rows, columns = integer(raw(ds, "Rows")), integer(raw(ds, "Columns"))
+    # impossible sizes are the decoder's to name
+    if rows is not None and columns is not None and 0 < min(rows, columns) < SMALLEST:
+        return Reason.TOO_SMALL
+    return None
+
+
+def series_reason(reasons: Sequence[Reason | None]) -> Reason | None:
+    """One reason for a series without any eligible object; None when some object is eligible. The most frequent, then by PRIORITY."""
+    if any(reason is None for reason in reasons):
+        return None
+    counts = Counter(reasons)
+    return min(counts, key=lambda r: (-counts[r], PRIORITY.index(r)))
