@@ -1,8 +1,8 @@
 """From physics to points: falling curves that turn noise, width and artefact of the image as received into axes and Q (0 to 100).
 
 Each axis is 100 / (1 + (s / s50)^p), s the total of source and added damage in quadrature; s50 and p of soft tissue and MR were fitted to
-full-reference similarity of single degradations, those of lung and bone are our choice: a sharp kernel is meant to be noisy and to resolve
-more. Q is the product of the three curves, stretched so that the best and the worst of the training ladder span the scale. A change of
+full-reference similarity of single degradations (noise, artefact), those of width, lung and bone are our choice: our width is the total
+width, and a sharp kernel is meant to be noisy and to resolve more. Q is the product of the three curves, stretched so that the best and the worst of the training ladder span the scale. A change of
 taste needs no training: the network predicts the physics.
 """
 
@@ -40,10 +40,10 @@ class Scale:
 
 
 SCALES: Mapping[tuple[str, str], Scale] = {
-    ("CT", "soft tissue"): Scale(Curve(25.1, 1.31), Curve(1.97, 2.21), Curve(21.9, 1.38), 0.02, 0.62),
-    ("CT", "lung"): Scale(Curve(60.0, 1.31), Curve(1.6, 2.21), Curve(40.0, 1.38), 0.02, 0.62),
-    ("CT", "bone"): Scale(Curve(90.0, 1.31), Curve(1.3, 2.21), Curve(50.0, 1.38), 0.02, 0.62),
-    ("MR", ""): Scale(Curve(0.047, 1.75), Curve(1.48, 1.56), Curve(0.051, 1.63), 0.02, 0.55),
+    ("CT", "soft tissue"): Scale(Curve(25.1, 1.31), Curve(2.6, 2.21), Curve(21.9, 1.38), 0.02, 0.62),
+    ("CT", "lung"): Scale(Curve(60.0, 1.31), Curve(2.0, 2.21), Curve(40.0, 1.38), 0.02, 0.62),
+    ("CT", "bone"): Scale(Curve(90.0, 1.31), Curve(1.9, 2.21), Curve(50.0, 1.38), 0.02, 0.62),
+    ("MR", ""): Scale(Curve(0.047, 1.75), Curve(2.4, 1.56), Curve(0.051, 1.63), 0.02, 0.62),
 }
 FLOOR = {"CT": (1.0, 0.3, 2.0), "MR": (0.002, 0.2, 0.005)}
 """Smallest noise, width and artefact that the network distinguishes; logarithms are taken above it."""
