@@ -20,6 +20,7 @@ from node.deliver import ledger
 from node.deliver.attempt import Sender
 from node.deliver.routing import serving
 from node.log import describe, event
+from node.receive.admission import STAND_IN
 from node.reporting import Kept
 from node.workplace import ACTOR, Workplace
 from qa_engine.assessment import Assessment, Finding
@@ -106,6 +107,8 @@ class RevisionSteps:
                 return
             if row.reason == str(Reason.OWN_RESULT):
                 return
+            if STAND_IN in (row.study_uid[:len(STAND_IN)], row.series_uid[:len(STAND_IN)]):
+                return  # what names no study or series cannot be answered in it
             versions = [v for v in index.revision_files(conn, revision_id) if not v.own]
             done = conn.execute(sa.select(result_object.c.id).where(result_object.c.revision_id == revision_id).limit(1)).first()
         if done is not None or not versions:

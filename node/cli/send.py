@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +24,12 @@ RETRIES = 3
 
 @dataclass(frozen=True)
 class File:
-    """A readable DICOM file: what the association must propose for it."""
+    """A readable DICOM file: what the association must propose for it. `exact`: its meta information names what it holds."""
 
     path: Path
     sop_class_uid: str
     transfer_syntax: str
+    exact: bool = True
 
 
 @dataclass
@@ -59,6 +61,7 @@ def command(
         fail("--calling: write an AE title of 1 to 16 characters without backslash", WRONG_USE)
     if not path.exists():
         fail(f"{path}: is not there, write a file or a folder", WRONG_USE)
+    warnings.simplefilter("ignore")  # the DICOM library quotes the values that it finds odd
     outcome = Outcome()
     files = find_files(path, outcome)
     if not files:
@@ -84,20 +87,37 @@ def parse_target(text: str) -> tuple[str, str, int]:
 
 def find_files(path: Path, outcome: Outcome) -> list[File]:
     """DICOM files below `path` in the order of their names; what is none, or a DICOMDIR, is put into `outcome.skipped`."""
-    from pydicom.filereader import read_file_meta_info
-
     found = []
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        try:
-            meta = read_file_meta_info(file)
-            entry = File(file, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
-        except Exception:  # not DICOM, or a file without meta information: nothing to propose
-            entry = None
-        if entry is None or entry.sop_class_uid == DIRECTORY:
+        entry = look_at(file)
+        if entry is None or entry.sop_class_uid == DIRECTORY or not proposable(entry):
             outcome.skipped.append(str(file))
         else:
             found.append(entry)
     return found
+
+
+def look_at(path: Path) -> File | None:
+    """What a file is, by its data set; by its meta information where the data set cannot be read; None for no DICOM file."""
+    from pydicom.filereader import read_file_meta_info
+
+    from node.receive.header_scan import scan_file
+
+    try:
+        meta = read_file_meta_info(path)
+        named = (str(meta.get("MediaStorageSOPClassUID") or ""), str(meta.get("MediaStorageSOPInstanceUID") or ""))
+        syntax = str(meta.TransferSyntaxUID)
+        found = scan_file(path)
+    except Exception:  # not DICOM, or a file without meta information: nothing to propose
+        return None
+    if found is None or not found.header.sop_uid or not found.header.sop_class_uid:
+        return File(path, named[0], syntax, True)
+    return File(path, found.header.sop_class_uid, syntax, named == (found.header.sop_class_uid, found.header.sop_uid))
+
+
+def proposable(file: File) -> bool:
+    """Whether both UIDs can stand in a presentation context (PS3.5 9.1)."""
+    return all(re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", uid) and len(uid) <= 64 for uid in (file.sop_class_uid, file.transfer_syntax))
 
 
 def progress(total: int, quiet: bool) -> Any:
@@ -127,6 +147,7 @@ def report(outcome: Outcome, quiet: bool) -> None:
     if len(outcome.failed) > SHOWN:
         print(f"mediqa: and {len(outcome.failed) - SHOWN} more", file=sys.stderr)
     if not quiet:
-        more = "".join(f", {count} {word}" for count, word in (
-            (outcome.warnings, "with a warning"), (len(outcome.failed), "failed"), (len(outcome.skipped), "skipped (not DICOM)")) if count)
+        counts = ((outcome.warnings, "with a warning"), (len(outcome.failed), "failed"),
+                  (len(outcome.skipped), "skipped (no DICOM file to send)"))
+        more = "".join(f", {count} {word}" for count, word in counts if count)
         print(f"{outcome.sent} sent{more}")

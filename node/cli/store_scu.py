@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pydicom
 from pynetdicom import AE, build_context, evt
 
 from node.cli.send import CONTEXTS, RETRIES, File, Outcome
@@ -87,7 +88,8 @@ def _one_association(left: list[File], target: tuple[str, str, int], calling: st
 
 def _store(assoc: Any, file: File, watch: ProgressWatch) -> Answer:
     try:
-        status = assoc.send_c_store(file.path)  # by its path: the bytes leave as they lie on disk
+        # by its path the bytes leave as they lie on disk, under the UIDs of the meta information
+        status = assoc.send_c_store(file.path if file.exact else pydicom.dcmread(file.path))
     except RuntimeError:
         return Answer(Kind.NO_RESPONSE, comment="association ended")
     except Exception as error:  # the file itself cannot be read or encoded

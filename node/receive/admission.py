@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from node.receive.header_scan import Header
@@ -13,6 +14,8 @@ OWN_MANUFACTURER = "MedIQA Node"
 """Manufacturer in our Contributing Equipment item: marks results of any node of this kind."""
 MAX_UID = 64
 """PS3.5 9.1; longer ones are refused, other malformed ones are kept as they came."""
+STAND_IN = "none:"
+"""How the index marks a Study or Series Instance UID that the data set does not have."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 
@@ -56,7 +59,7 @@ def judge_command(command: Command) -> Refusal | None:
 
 
 def judge_header(command: Command, header: Header | None) -> Refusal | None:
-    """What the data set itself tells: unreadable, without UIDs, or another object than the command says."""
+    """What the data set itself tells: unreadable, without SOP Instance UID, or another object than the command says."""
     if header is None:
         return Refusal(Status.CANNOT_UNDERSTAND, "data set cannot be read in the agreed syntax")
     if not header.sop_uid:
@@ -65,8 +68,6 @@ def judge_header(command: Command, header: Header | None) -> Refusal | None:
         return Refusal(Status.MISMATCH, "SOP Instance UID differs from the command")
     if header.sop_class_uid != command.sop_class_uid:
         return Refusal(Status.MISMATCH, "SOP Class UID differs from the command")
-    if not header.study_uid or not header.series_uid:
-        return Refusal(Status.CANNOT_UNDERSTAND, "no Study or Series Instance UID")
     if len(header.study_uid) > MAX_UID or len(header.series_uid) > MAX_UID:
         return Refusal(Status.CANNOT_UNDERSTAND, "Study or Series UID longer than 64 characters")
     return None
@@ -87,6 +88,16 @@ def judge_error(error: BaseException) -> Refusal:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return Refusal(Status.OUT_OF_RESOURCES, "no space left")
     return Refusal(Status.PROCESSING_FAILURE, "internal failure, please send again")
+
+
+def with_stand_ins(header: Header) -> Header:
+    """`header` with a text in place of a missing Study or Series Instance UID (both type 1, but archives hold such objects).
+
+    The text follows from the SOP Instance UID and is no valid UID: the object is kept and judged by itself, and nothing is ever sent
+    into a study that it does not name.
+    """
+    stand_in = STAND_IN + hashlib.sha256(header.sop_uid.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return replace(header, study_uid=header.study_uid or stand_in, series_uid=header.series_uid or stand_in)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.log import event
-from node.receive.admission import Known, own_result
+from node.receive.admission import Known, own_result, with_stand_ins
 from node.receive.header_scan import Header, scan_file
 from storage import index
 from storage.reconcile import ReadHeader, digest_of
@@ -43,11 +43,12 @@ def header_reader(engine: sa.Engine, device_uid: str = "") -> ReadHeader:
         except OSError as error:  # a bad sector must not keep the node from starting
             event(log, "stored file cannot be read", logging.ERROR, error, path=relative)
             return None
-        if found is None:
+        if found is None or not found.header.sop_uid:
             return None
+        header = with_stand_ins(found.header)
         with engine.connect().execution_options(readonly=True) as conn:
-            own = own_result(found.header, known_results(conn, device_uid))
-        return received_instance(found.header, transfer_syntax=found.transfer_syntax, digest=digest,
+            own = own_result(header, known_results(conn, device_uid))
+        return received_instance(header, transfer_syntax=found.transfer_syntax, digest=digest,
                                  size=size - found.offset, path=relative, calling_ae=found.source_ae, own=own)
 
     return read

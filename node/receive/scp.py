@@ -28,6 +28,7 @@ from node.receive.admission import (
     judge_error,
     judge_header,
     own_result,
+    with_stand_ins,
 )
 from node.receive.application_entity import CONGESTION, LIMIT, VERIFICATION, CallingRules, Rejection
 from node.receive.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta
@@ -182,8 +183,9 @@ class Receiver:
             file.seek(spool.meta_bytes)
             header = scan(file, syntax)
         refusal = judge_header(command, header)
-        if refusal is not None:
+        if refusal is not None or header is None:
             return refusal
+        header = with_stand_ins(header)
         with self._locks[zlib.crc32(command.sop_uid.encode("utf-8", "replace")) % STRIPES]:
             duplicate = self._admit(session, header, syntax, spool)
         session.count(header.study_uid, header.series_uid, spool.size, duplicate)

@@ -10,10 +10,11 @@ from pydicom.uid import JPEG2000Lossless
 from typer.testing import CliRunner
 
 from node.cli import app
-from node.cli.send import File
+from node.cli.send import File, proposable
 from node.cli.store_scu import groups
+from node.receive.file_meta import file_meta
 from tests.support.ports import free_port
-from tests.support.receiver import ReceiverUnderTest, configuration
+from tests.support.receiver import ReceiverUnderTest, configuration, encoded
 from tests.support.small_objects import CT, SC, image, write
 
 
@@ -43,7 +44,7 @@ def mediqa(*args: object) -> tuple[int, str, str]:
 
 def test_sends_a_folder(site: ReceiverUnderTest, folder: Path) -> None:
     code, out, err = mediqa("send", folder, f"MEDIQA@127.0.0.1:{site.port}", "--calling", "SENDER")
-    assert (code, out, err) == (0, "5 sent, 1 skipped (not DICOM)\n", "")
+    assert (code, out, err) == (0, "5 sent, 1 skipped (no DICOM file to send)\n", "")
     syntaxes = [r["transfer_syntax"] for r in site.rows("select transfer_syntax from instance")]
     assert sorted(syntaxes) == ["1.2.840.10008.1.2.1"] * 4 + [JPEG2000Lossless]
     sent = {p.read_bytes()[-500:] for p in folder.rglob("*.dcm")}
@@ -63,6 +64,14 @@ def test_each_file_is_judged_by_its_own_status(tmp_path: Path, folder: Path) -> 
     told = json.loads(out)
     assert (told["sent"], [Path(f["file"]).name for f in told["failed"]]) == (4, ["1.dcm"])
     assert told["failed"][0]["reason"] == "0xA700 (data set is larger than the node accepts)"
+
+
+def test_the_data_set_names_the_instance_where_the_meta_information_is_wrong(site: ReceiverUnderTest, tmp_path: Path) -> None:
+    ds = image(CT)
+    syntax = "1.2.840.10008.1.2.1"
+    (tmp_path / "a.dcm").write_bytes(file_meta(CT, "1.2.3.4", syntax, "X") + encoded(ds, syntax))
+    assert mediqa("send", tmp_path / "a.dcm", f"MEDIQA@127.0.0.1:{site.port}", "--calling", "SENDER")[0] == 0
+    assert site.rows("select sop_uid from instance") == [{"sop_uid": str(ds.SOPInstanceUID)}]
 
 
 def test_a_rejection_says_what_to_do(site: ReceiverUnderTest, folder: Path) -> None:
@@ -87,6 +96,12 @@ def test_wrong_paths(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code, _, err = mediqa("send", tmp_path / "empty", "A@h:1")
     assert code == 1 and "no DICOM file" in err
+
+
+@pytest.mark.parametrize("uid", ["1.2.840\x00.1", "1.2.", "", "1.2." + "3" * 64, "1.02"])
+def test_what_no_context_can_name_is_skipped(uid: str) -> None:
+    assert not proposable(File(Path("a"), uid, "1.2.3")) and not proposable(File(Path("a"), "1.2.3", uid))
+    assert proposable(File(Path("a"), "1.2.3", "1.2.840.10008.1.2"))
 
 
 def test_groups_fit_into_associations() -> None:

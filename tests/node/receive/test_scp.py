@@ -20,8 +20,9 @@ from pydicom.uid import (
 from pynetdicom import _config
 
 from node.receive.file_meta import IMPLEMENTATION_CLASS_UID
+from node.receive.indexing import header_reader
 from storage import index
-from storage.objects import PartFile
+from storage.objects import PartFile, object_path
 from storage.schema import result_object, result_series, revision
 from tests.support.ports import wait_for
 from tests.support.receiver import ReceiverUnderTest, association, configuration, encoded, raw_store, rejection
@@ -146,7 +147,6 @@ def test_statuses_of_what_cannot_be_kept(site: ReceiverUnderTest) -> None:
         (data, mr, uid, 0x0122, "presentation context"),
         (data, CT, None, 0xC000, "Affected SOP Instance UID"),
         (without("SOPInstanceUID"), CT, uid, 0xC000, "no SOP Instance UID"),
-        (without("SeriesInstanceUID"), CT, uid, 0xC000, "Series"),
         (b"\xff" * 3000, CT, uid, 0xC000, ""),
         (None, CT, uid, 0xC000, "no data set"),
         (data[:40], CT, uid, 0xC000, ""),
@@ -162,6 +162,22 @@ def test_statuses_of_what_cannot_be_kept(site: ReceiverUnderTest) -> None:
         assert site.stored() == {} and site.parts() == []
         assert raw_store(assoc, data, CT, uid).Status == 0  # the association lives through all of it
     assert len(site.events("store-refused")) == len(told)
+
+
+def test_objects_without_study_or_series_are_kept_each_by_itself(site: ReceiverUnderTest) -> None:
+    sets = [image(CT), image(CT)]
+    for ds in sets:
+        ds.SeriesInstanceUID = ""
+    del sets[0].StudyInstanceUID
+    assert send(site.port, *sets, sets[0]) == [0, 0, 0]
+    rows = site.rows("select study_uid, series_uid from series order by id")
+    assert rows[0]["study_uid"] == rows[0]["series_uid"] and rows[0]["study_uid"].startswith("none:")
+    assert rows[1]["study_uid"] == sets[1].StudyInstanceUID and rows[1]["series_uid"].startswith("none:")
+    assert len(rows) == len(site.stored()) == 2
+    read = header_reader(site.engine)
+    for path in site.stored():  # found at start without a row, it would get the same one
+        again = read(site.store.path(path), path)
+        assert again is not None and object_path(again.study_uid, again.series_uid, again.sop_uid) == path
 
 
 def test_a_hostile_uid_is_kept_under_a_hashed_name(site: ReceiverUnderTest) -> None:
