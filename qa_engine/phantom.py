@@ -1,0 +1,41 @@
+"""Test objects are known by their pixels, never by header words: round outline and uniform inside, or an inside that no tissue has.
+
+Limits were placed between real patients and test objects (docs/model-card.md gives both distributions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qa_engine.body import Body, Uniformity, find_body, uniformity
+
+MR_GRADIENT = 0.065
+"""Median gradient inside: patients of the training set 0.093 and more, MR test objects 0.051 and less."""
+CT_ROUND = (0.985, 0.97)
+"""Overlap with an ellipse and ratio of its axes."""
+CT_UNIFORM_SHARE = 0.75
+CT_TISSUE_HU = (10.0, 65.0)
+"""Commonest value of brain, muscle or blood without contrast; uniform plastic and water lie outside."""
+
+
+def phantom_slice(body: Body, inside: Uniformity, modality: str) -> bool:
+    """Whether one slice shows a test object."""
+    if modality == "MR":
+        return inside.gradient < MR_GRADIENT
+    round_outline = body.ellipse_overlap >= CT_ROUND[0] and body.axis_ratio >= CT_ROUND[1]
+    if round_outline and inside.gradient <= 0.02 and inside.share >= 0.7:
+        return True
+    return inside.share >= CT_UNIFORM_SHARE and not CT_TISSUE_HU[0] <= inside.value <= CT_TISSUE_HU[1]
+
+
+def is_phantom(slices: Sequence[np.ndarray], spacing_mm: tuple[float, float], modality: str) -> bool:
+    """Whether at least half of the salient slices that show something show a test object."""
+    votes = []
+    for image in slices:
+        body = find_body(image, spacing_mm, modality)
+        inside = None if body is None else uniformity(body, modality)
+        if body is not None and inside is not None:
+            votes.append(phantom_slice(body, inside, modality))
+    return bool(votes) and 2 * sum(votes) >= len(votes)
