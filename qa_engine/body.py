@@ -85,7 +85,7 @@ def uniformity(body: Body, modality: str) -> Uniformity | None:
     slope = torch.hypot(F.pad(calm[2:] - calm[:-2], (0, 0, 1, 1)), F.pad(calm[:, 2:] - calm[:, :-2], (1, 1)))
     half = 20.0 if modality == "CT" else 0.05 * scale
     ordered = values.sort().values
-    starts = ordered[:: max(1, len(ordered) // 400)]
+    starts = ordered[:: max(1, len(ordered) // 400)].contiguous()
     counts = torch.searchsorted(ordered, starts + 2 * half) - torch.searchsorted(ordered, starts)
     best = int(counts.argmax())
     return Uniformity(float(slope[inner].median()) / scale, float(counts[best]) / len(ordered), float(starts[best]) + half)

@@ -20,7 +20,7 @@ from qa_engine.body import find_body, region_features
 from qa_engine.prompts import REGIONS
 
 WEIGHTS = Path(__file__).with_name("weights") / "region.safetensors"
-TAG_EVIDENCE = 4.0
+TAG_EVIDENCE = 8.0
 """Added to the log odds of regions that the tags name."""
 SURE = 0.9
 """Pixels contradict the tags when they give another region at least this probability."""

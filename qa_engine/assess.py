@@ -1,0 +1,175 @@
+"""The one door of the engine: files of one series -> Assessment. A pure function of files, model and policy (DESIGN section 2).
+
+Gates in order: what the header rules out, what cannot be decoded, phantoms by their pixels, missing slices, the envelope, the width of the
+interval. An abstention is a valid end with its reason, never an exception.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qa_engine import envelope
+from qa_engine.assessment import Assessment, Finding, Quantity, SliceScore
+from qa_engine.calibration import verdict
+from qa_engine.decode import Decoder
+from qa_engine.description import describe_assessed, describe_other
+from qa_engine.measures.public import public_measures
+from qa_engine.model import Model, ModelMissing, NetworkResult, load_model
+from qa_engine.outcome import End, Reason, end_of
+from qa_engine.phantom import is_phantom
+from qa_engine.pictures import pictures
+from qa_engine.policy import Policy
+from qa_engine.prompts import Prompts, mr_type
+from qa_engine.region import RegionFound, estimate_regions
+from qa_engine.salience import regions_hit, relevant_slices, salient_slices
+from qa_engine.series import read_series
+from qa_engine.targets import purpose_of
+from qa_engine.volume import Reading, Volume
+
+MISSING_SHARE = 0.2
+MISSING_REGIONS = 2
+Progress = Callable[[str, float], None]
+"""(stage, share done 0..1)"""
+
+
+def assess(files: Sequence[Path], policy: Policy | None = None, model: Model | None = None, decoder: Decoder | None = None,
+           progress: Progress | None = None) -> Assessment:
+    """Assess the files of one series. `model` and `decoder` may be handed over to be used again; otherwise they are made here."""
+    policy = policy or Policy()
+    tell = progress or (lambda stage, share: None)
+    began = time.monotonic()
+    own = decoder is None
+    used = decoder or Decoder(policy.decode_seconds, policy.max_pixels)
+    try:
+        tell("read", 0.0)
+        reading = read_series([Path(f) for f in files], used)
+    finally:
+        if own:
+            used.close()
+    read = time.monotonic() - began
+    tell("read", 1.0)
+    result = _judge(reading, policy, model, tell)
+    seconds = {"read": read, "network": float(result.seconds.get("network", 0.0)), "total": time.monotonic() - began}
+    tell("done", 1.0)
+    return replace(result, seconds=seconds)
+
+
+def _base(reading: Reading) -> Assessment:
+    return Assessment(series_uid=reading.series_uid, modality=reading.modality, end=End.FAILED, reason=Reason.INTERNAL_ERROR,
+                      instances=reading.instances, description=reading.description, acquisition=reading.acquisition.values,
+                      findings=reading.findings, facts=reading.facts)
+
+
+def _without_number(base: Assessment, reason: Reason, *more: Finding, **fields: Any) -> Assessment:
+    return replace(base, end=end_of(reason), reason=reason, findings=(*base.findings, *more), text=describe_other(reason), **fields)
+
+
+def _judge(reading: Reading, policy: Policy, model: Model | None, tell: Progress) -> Assessment:
+    base = _base(reading)
+    if reading.volume is None or reading.reason is not None:
+        return _without_number(base, reading.reason or Reason.CORRUPT_PIXEL_DATA)
+    volume = reading.volume
+    indices = salient_slices(volume)
+    shown = [volume.pixels[k] for k in indices]
+    problem = envelope.content_problem(volume, indices)
+    if problem is not None:
+        return _without_number(base, Reason.UNFAMILIAR_CONTENT, Finding("content", f"The images are {problem}."))
+    regions = estimate_regions(shown, volume.spacing_mm, volume.modality, reading.hints)
+    base = replace(base, region=regions.text)
+    if regions.contradicted:
+        base = replace(base, findings=(*base.findings, Finding(
+            "region-mismatch", f"The header names {' and '.join(regions.tags)}; the pixels show something else.")))
+    if not envelope.simulated(reading.hints) and is_phantom(shown, volume.spacing_mm, volume.modality):
+        return _without_number(base, Reason.PHANTOM)
+    if _incomplete(volume):
+        return _without_number(base, Reason.INCOMPLETE_SERIES)
+    if not envelope.simulated(reading.hints) and not envelope.inside(volume.modality, regions.words, volume.dimension):
+        return _without_number(base, Reason.OUTSIDE_ENVELOPE)
+    try:
+        model = model or load_model(policy.profile)
+        calibration = model.calibration(volume.modality)
+    except (ModelMissing, KeyError) as error:
+        return _without_number(base, Reason.NO_MODEL, Finding("no-model", str(error) if isinstance(error, ModelMissing) else
+                                                              f"The model has no calibration for {volume.modality}."))
+    return _score(base, reading, volume, indices, regions, policy, model, calibration.interval, tell)
+
+
+def _incomplete(volume: Volume) -> bool:
+    lost = len(volume.missing)
+    return lost > MISSING_SHARE * (lost + len(volume.frames)) or regions_hit(volume, volume.missing) >= MISSING_REGIONS
+
+
+def _score(base: Assessment, reading: Reading, volume: Volume, indices: list[int], regions: RegionFound, policy: Policy, model: Model,
+           interval_of: Callable[[float], tuple[float, float]], tell: Progress) -> Assessment:
+    purpose = _purpose(reading)
+    scored = [int(k) for k in relevant_slices(volume)] if policy.slices == "full" else indices
+    tell("network", 0.0)
+    began = time.monotonic()
+    found = model.score(volume, scored, _prompts(reading, volume, regions, purpose), purpose, policy.device)
+    network = time.monotonic() - began
+    tell("network", 1.0)
+    base = replace(base, findings=(*base.findings, *found.findings), seconds={"network": network}, device=found.device, purpose=purpose)
+    if np.median(found.strangeness) > envelope.STRANGE and not envelope.simulated(reading.hints):
+        return _without_number(base, Reason.UNFAMILIAR_CONTENT,
+                               Finding("unfamiliar", "Noise and texture are unlike those of any known series."))
+    low, high = interval_of(found.score)
+    if high - low > policy.max_interval:
+        return _without_number(base, Reason.WIDE_INTERVAL)
+    thresholds = policy.thresholds[volume.modality]
+    word = verdict((low, high), *thresholds)
+    slices = _slices(volume, scored, found)
+    worst = min(slices, key=lambda s: s.score)
+    mean = (found.weight[:, None] * found.axes).sum(0)
+    measures = public_measures(torch.from_numpy(np.ascontiguousarray(volume.pixels[indices])), volume.spacing_mm, volume.modality)
+    return replace(
+        base, end=End.ASSESSED, reason=None, score=found.score, interval=(low, high), verdict=str(word), noise=float(mean[0]),
+        sharpness=float(mean[1]), artefact=float(mean[2]), slices=slices, degradations=found.degradations,
+        measures=measures | _predicted(found, volume.modality),
+        text=describe_assessed(volume.modality, regions.text, found.degradations, base.acquisition, str(word), worst.ordinal,
+                               len(volume.frames)),
+        model=model.identity, thresholds=thresholds, pictures=pictures(volume, scored, purpose, regions.text))
+
+
+def _purpose(reading: Reading) -> str:
+    kernel = reading.acquisition.values.get("ConvolutionKernel")
+    return purpose_of(reading.modality, str(kernel.value) if kernel is not None else "", reading.description)
+
+
+def _prompts(reading: Reading, volume: Volume, regions: RegionFound, purpose: str) -> Prompts:
+    def value(name: str) -> float | None:
+        found = reading.acquisition.values.get(name)
+        return float(found.value) if found is not None and not isinstance(found.value, str) else None
+
+    kind: str | None = purpose
+    if volume.modality == "MR":
+        words = " ".join([reading.description, *(reading.hints.get(n, "") for n in ("ProtocolName", "SequenceName"))])
+        kind = mr_type(words, value("EchoTime"), value("RepetitionTime"), value("InversionTime"))
+    first = regions.text.split(" ")[0] if regions.text else None
+    return Prompts(volume.dimension.lower(), volume.modality.lower(), first, kind or None)
+
+
+def _slices(volume: Volume, scored: list[int], found: NetworkResult) -> tuple[SliceScore, ...]:
+    rows = []
+    for n, k in enumerate(scored):
+        frame = volume.frames[k]
+        rows.append(SliceScore(
+            sop_uid=frame.sop_uid, sop_class_uid=frame.sop_class_uid, frame=frame.frame,
+            position_mm=None if volume.positions_mm is None else round(float(volume.positions_mm[k]), 2), score=float(found.q[n]),
+            weight=float(found.weight[n]), ordinal=k + 1, noise=float(found.axes[n, 0]), sharpness=float(found.axes[n, 1]),
+            artefact=float(found.axes[n, 2])))
+    return tuple(rows)
+
+
+def _predicted(found: NetworkResult, modality: str) -> Mapping[str, Quantity]:
+    """The physics behind the axes, as the network sees them: weighted geometric means over the slices."""
+    noise, width, artefact = np.exp((found.weight[:, None] * np.log(np.maximum(found.physics, 1e-9))).sum(0))
+    unit = "[hnsf'U]" if modality == "CT" else "1"
+    return {"PredictedNoise": Quantity(round(float(noise), 4), unit), "PredictedWidth": Quantity(round(float(width), 3), "mm"),
+            "PredictedArtefact": Quantity(round(float(artefact), 4), unit)}

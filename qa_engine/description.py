@@ -1,0 +1,78 @@
+"""Plain sentences from the structured result, the five aspects of MedQ-UNI: what it is, what is wrong, why, what it means, what to do.
+
+Technical limits only, never a diagnosis; ASCII, so that the text fits any character set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qa_engine.assessment import Degradation, Quantity
+from qa_engine.outcome import Reason, Severity, Verdict, sentence
+
+NAMES = {"noise": "noise", "blur": "blur", "streak": "streaks", "motion": "motion artefacts"}
+UNITS = {"[hnsf'U]": "HU", "mm": "mm", "1": "of the tissue signal"}
+IMPACT = {
+    "noise": "Small low-contrast structures may not be told from the background.",
+    "blur": "Fine structures and thin edges may not be resolved.",
+    "streak": "Streaks may imitate or hide structures along their direction.",
+    "motion": "Edges may be doubled and ghosts may overlay structures.",
+}
+ADVICE = {
+    ("CT", "noise"): "check tube current, pitch and slice thickness against the protocol",
+    ("CT", "blur"): "check kernel and slice thickness against the protocol",
+    ("CT", "streak"): "check for metal, arms in the field and too few projections",
+    ("MR", "noise"): "check coil, averages, bandwidth and voxel size against the protocol",
+    ("MR", "blur"): "check matrix, echo train and filter against the protocol",
+    ("MR", "motion"): "consider a repeat with shorter or motion-robust acquisition while the patient is there",
+}
+
+
+def amount_text(degradation: Degradation) -> str:
+    """The amount with its unit for people, "" when there is none."""
+    if degradation.amount is None or degradation.unit is None:
+        return ""
+    if degradation.unit == "1":
+        return f"{100 * degradation.amount:.1f}% of the tissue signal"
+    return f"{degradation.amount:.3g} {UNITS.get(degradation.unit, degradation.unit)}"
+
+
+def _cause(modality: str, kind: str, acquisition: Mapping[str, Quantity]) -> str:
+    """What the acquisition parameters say about the cause; "" when they say nothing."""
+    def told(*names: tuple[str, str]) -> str:
+        return ", ".join(f"{label} {acquisition[name].value} {acquisition[name].unit}".strip() for name, label in names if name in acquisition)
+
+    wanted = {
+        ("CT", "noise"): (("TubeCurrentTimeProduct", "tube current-time product"), ("CTDIvol", "CTDIvol"), ("SliceThickness", "slice thickness"),
+                          ("ConvolutionKernel", "kernel")),
+        ("CT", "blur"): (("ConvolutionKernel", "kernel"), ("SliceThickness", "slice thickness")),
+        ("CT", "streak"): (("TubeCurrentTimeProduct", "tube current-time product"), ("ReconstructionDiameter", "reconstruction diameter")),
+        ("MR", "noise"): (("MagneticFieldStrength", "field strength"), ("NumberOfAverages", "averages"), ("PixelBandwidth", "bandwidth"),
+                          ("VoxelVolume", "voxel")),
+        ("MR", "blur"): (("AcquisitionMatrix", "matrix"), ("EchoTrainLength", "echo train"), ("SliceThickness", "slice thickness")),
+        ("MR", "motion"): (("RepetitionTime", "repetition time"), ("EchoTrainLength", "echo train"), ("NumberOfAverages", "averages")),
+    }[(modality, kind)]
+    found = told(*wanted).replace("mA.s", "mAs")
+    return f"Recorded: {found}." if found else ""
+
+
+def describe_assessed(modality: str, region: str | None, degradations: tuple[Degradation, ...], acquisition: Mapping[str, Quantity],
+                      verdict: str, worst_ordinal: int, stack_size: int) -> str:
+    """Five short sentences about a scored series."""
+    what = f"{modality} of the {region.split()[0]}." if region else f"{modality} series."
+    if not degradations:
+        wrong = "No degradation beyond what the model calls none."
+        rest = ["Nothing to be done." if verdict == Verdict.GOOD else f"The lowest score is at slice {worst_ordinal} of {stack_size}."]
+        return " ".join([what, wrong, *rest])
+    named = [f"{d.severity} {NAMES[d.type]}" + (f" ({amount_text(d)})" if amount_text(d) else "") for d in degradations]
+    joined = named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
+    wrong = f"{joined[:1].upper()}{joined[1:]}, worst at slice {worst_ordinal} of {stack_size}."
+    first = degradations[0]
+    advice = ADVICE[(modality, first.type)]
+    action = f"Recommendation: {advice}." if verdict != Verdict.GOOD or first.severity is Severity.SEVERE else "No action needed."
+    return " ".join(part for part in (what, wrong, _cause(modality, first.type, acquisition), IMPACT[first.type], action) if part)
+
+
+def describe_other(reason: Reason) -> str:
+    """One sentence about a series that got no number."""
+    return f"Not assessed: {sentence(reason)[:1].lower()}{sentence(reason)[1:]}"
