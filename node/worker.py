@@ -25,7 +25,8 @@ log = logging.getLogger("node.worker")
 TICK = 0.3
 """Seconds between looks at open series and due deliveries."""
 CLOCK_EVERY = 10.0
-REPAIR_EVERY = 60.0
+UNFINISHED_EVERY, REPAIR_EVERY = 10.0, 60.0
+"""Seconds between looks at revisions without end, and between whole rounds of repair."""
 DRAIN_SECONDS = 25.0
 """Time that running workflows get at SIGTERM; a C-STORE or a series in the middle is resumed at the next start otherwise."""
 FAILED, WRONG_USE = 1, 2
@@ -88,7 +89,8 @@ class Worker:
     def _loop(self, timers: Any) -> None:
         from storage import clock
 
-        next_clock, next_repair = clock.monotonic() + CLOCK_EVERY, clock.monotonic() + REPAIR_EVERY
+        began = clock.monotonic()
+        next_clock, next_unfinished, next_repair = began + CLOCK_EVERY, began + UNFINISHED_EVERY, began + REPAIR_EVERY
         while not self._stop.is_set():
             self._guarded(self.desk.look)
             self._guarded(self.repair.dispatch)
@@ -96,6 +98,9 @@ class Worker:
             if now >= next_clock:
                 next_clock = now + CLOCK_EVERY
                 self._guarded(lambda: self._watch_clock(timers))
+            if now >= next_unfinished:
+                next_unfinished = now + UNFINISHED_EVERY
+                self._guarded(self.repair.revisions)
             if now >= next_repair:
                 next_repair = now + REPAIR_EVERY
                 self.repair.run()

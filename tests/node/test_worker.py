@@ -180,6 +180,7 @@ def test_second_worker_is_refused_in_one_line(bench: Bench) -> None:
 def test_lost_engine_rows_are_planned_anew(bench: Bench, pacs: ScriptedPacs) -> None:
     bench.put_series()
     bench.start(ASSESS_SECONDS="30")
+    bench.wait_rows("select seq from audit where event = 'worker-started'")
     bench.wait_rows("select workflow_uuid from workflow_status where status = 'PENDING'")
     bench.kill()
     bench.write("delete from operation_outputs")
@@ -214,6 +215,7 @@ def test_destination_down_for_three_tries_ends_with_one_copy(bench: Bench, pacs:
     assert list(pacs.times.values()) == [1, 1]
 
 
+@pytest.mark.slow
 def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
     """An assessment that kills its process, started again and again as the supervisor does."""
     bench.put_series()
@@ -223,7 +225,7 @@ def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
             bench.start(ASSESS_FAILS="die")
         return bool(bench.rows(ENDED))
 
-    wait_for(ended, 120, "set aside", every=0.2)
+    wait_for(ended, 240, "set aside", every=0.2)
     row = bench.rows(ENDED)[0]
     assert (row["outcome"], row["reason"], row["attempt"]) == ("failed", "set-aside", 3)
     assert bench.stop() == 0
@@ -235,6 +237,7 @@ def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
 def test_sigterm_drains(bench: Bench) -> None:
     bench.put_series()
     bench.start(ASSESS_SECONDS="2")
+    bench.wait_rows("select seq from audit where event = 'worker-started'")
     bench.wait_rows("select workflow_uuid from workflow_status where status = 'PENDING'")
     bench.process.send_signal(signal.SIGTERM)
     assert bench.process.wait(40) == 0

@@ -1,7 +1,7 @@
 """A real worker process whose engine and report are small and quick, with a kill -9 where a test wants one.
 
 `python -m tests.support.worker --config PATH` runs `node.worker.Worker` with an Assessment built by hand from the file names and result
-objects of a few kilobytes. `$KILL_AT` names a place (POINTS) and `$KILL_MARK` a file: the process kills itself there once, never again.
+objects of a few kilobytes. `$KILL_AT` names places (POINTS) and `$KILL_MARK` a folder: the process kills itself at each of them once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ POINTS = ("before-assess", "in-assess", "after-assess", "in-render", "after-rend
 
 def kill_at(point: str) -> None:
     """kill -9 of this process at `point`, once."""
-    mark = Path(os.environ.get("KILL_MARK", "/nonexistent/mark"))
-    if os.environ.get("KILL_AT") == point and not mark.exists():
+    if point not in os.environ.get("KILL_AT", "").split(","):
+        return
+    mark = Path(os.environ["KILL_MARK"], point)
+    if not mark.exists():
         mark.write_text(point)
         os.kill(os.getpid(), signal.SIGKILL)
 
