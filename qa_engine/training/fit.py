@@ -198,4 +198,4 @@ def _loss(network: MedIQA, cache: Cache, standard: Standard, row: Tensor, series
         weight = out.weight_logit[inside].softmax(0)
         whole = whole + ((weight * q[inside]).sum() - (tissue * truth[inside]).sum() / tissue.sum()).square()
         whole = whole + 0.1 * (weight * (weight.clamp(min=1e-6) / (tissue / tissue.sum())).log()).sum()
-    return 2.0 * direct + 0.4 * ordered + 2.0 * whole / len(np.unique(series_of))
+    return 2.0 * direct + 0.8 * ordered + 2.0 * whole / len(np.unique(series_of))

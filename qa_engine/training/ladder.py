@@ -70,9 +70,12 @@ def source_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> np.ndarr
 
 
 def total_physics(source: np.ndarray, damage: AddedDamage, modality: str) -> np.ndarray:
-    """(B,3) physics of the degraded slices: source and added damage in quadrature, in the source's units."""
+    """(B,3) physics of the degraded slices: source and added damage in quadrature, in the source's units.
+
+    Noise that a later blur hides still counts: smoothing is no improvement, and the score must not call it one.
+    """
     relative = 1.0 if modality == "CT" else 1.0 / damage.signal.numpy()
-    noise = np.hypot(source[:, 0] * damage.noise_gain.numpy(), damage.noise_sd.numpy() * relative)
+    noise = np.hypot(source[:, 0], damage.noise_sd.numpy() * relative)
     width = np.hypot(source[:, 1], damage.width_mm.numpy())
     artefact = np.hypot(source[:, 2], damage.artefact.numpy() * relative)
     return np.maximum(np.stack([noise, width, artefact], 1), FLOOR[modality])

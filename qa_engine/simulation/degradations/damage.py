@@ -12,8 +12,8 @@ from torch import Tensor
 class AddedDamage:
     """Damage added to a batch of slices; every field is (B,) float32 on the image's device.
 
-    Amounts of successive degradations add in quadrature (`then`). A blur also lowers the noise that was there before
-    it: `noise_gain` is the factor, estimated from the slice's own noise texture.
+    Amounts of successive degradations add in quadrature (`then`). A blur hides noise that was there before it:
+    `noise_gain` is the factor on what is seen, estimated from the slice's own noise texture.
     """
 
     noise_sd: Tensor
@@ -36,7 +36,7 @@ class AddedDamage:
     def then(self, later: AddedDamage) -> AddedDamage:
         """Damage of this degradation followed by `later`, quadrature sums, the first image's signal level."""
         return AddedDamage(
-            noise_sd=torch.hypot(self.noise_sd * later.noise_gain, later.noise_sd),
+            noise_sd=torch.hypot(self.noise_sd, later.noise_sd),
             width_mm=torch.hypot(self.width_mm, later.width_mm),
             artefact=torch.hypot(self.artefact, later.artefact),
             signal=self.signal,
