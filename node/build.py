@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,37 +56,61 @@ def daily_jobs(place: Workplace) -> list[DailyJob]:
 
 
 def assess_with(config: Config) -> Callable[[Sequence[Path]], Any]:
-    """The engine with the policy of the configuration; the model is loaded at the first series and kept."""
-    loaded: dict[str, Any] = {}
+    """The engine with the policy of the configuration; model and decoder are made at the first series and kept."""
+    policy, kept = policy_of(config), _Kept()
 
     def run(files: Sequence[Path]) -> Any:
         from qa_engine.assess import assess
 
-        if "policy" not in loaded:
-            loaded["policy"] = policy_of(config)
-        return assess(list(files), policy=loaded["policy"])
+        return assess(list(files), policy, kept.model(policy.profile), kept.decoder(config))
 
     return run
 
 
+class _Kept:
+    """Model and decoder that outlive one series."""
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._decoder: Any = None
+
+    def model(self, profile: str) -> Any:
+        """The model; None where none is installed, so that the engine says so in its own words."""
+        if self._model is None:
+            from qa_engine.model import ModelMissing, load_model
+
+            try:
+                self._model = load_model(profile)
+            except ModelMissing:
+                return None
+        return self._model
+
+    def decoder(self, config: Config) -> Any:
+        if self._decoder is None:
+            self._decoder = new_decoder(config)
+        return self._decoder
+
+
+def new_decoder(config: Config) -> Any:
+    """A decoder with the limits of the configuration; its process starts with the first file."""
+    from qa_engine.decode import Decoder
+
+    return Decoder(config.engine.decode_seconds, int(config.engine.max_megapixels * 10**6))
+
+
 def policy_of(config: Config) -> Any:
     """What the configuration says about assessing, in the engine's words."""
-    from qa_engine.assess import Policy
+    from qa_engine.policy import Policy
 
-    return Policy()
+    thresholds = {m: config.thresholds(m) for m in type(config.engine.thresholds).model_fields}
+    return Policy(
+        thresholds={m: (t.reject_below, t.good_from) for m, t in thresholds.items() if t is not None},
+        max_interval=config.engine.max_interval, slices=config.engine.slices, device=config.engine.device,
+        decode_seconds=config.engine.decode_seconds, max_pixels=int(config.engine.max_megapixels * 10**6))
 
 
 @contextmanager
 def decoded_pixels(config: Config) -> Iterator[Callable[[Path], Any]]:
-    """A decoder of pixel data in a process of its own, as a function of a path; started when first needed."""
-    with ExitStack() as stack:
-        started: list[Any] = []
-
-        def pixels(path: Path) -> Any:
-            if not started:
-                from qa_engine.decode import Decoder
-
-                started.append(stack.enter_context(Decoder()))
-            return started[0].read(path).pixels
-
-        yield pixels
+    """A decoder of pixel data in a process of its own, as a function of a path."""
+    with new_decoder(config) as decoder:
+        yield lambda path: decoder.read(path).pixels

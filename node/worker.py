@@ -67,7 +67,7 @@ class Worker:
         timers = Timers(daily_jobs(self.place), lambda name: event(log, "timed job failed", logging.ERROR, job=name))
         namer = threading.Thread(target=self._name_versions, name="versions", daemon=True)
         with self.place.engine.begin() as conn:
-            self.place.audit.append(conn, "worker-started", ACTOR, config=self.place.config.digest)
+            self.place.audit.append(conn, "application-start", ACTOR, configuration=self.place.config.digest)
         self.repair.run()
         timers.start()
         namer.start()
@@ -79,7 +79,7 @@ class Worker:
             self.engine.stop(DRAIN_SECONDS)
             namer.join(5)
             with self.place.durable.begin() as conn:
-                self.place.audit.append(conn, "worker-stopped", ACTOR)
+                self.place.audit.append(conn, "application-stop", ACTOR)
             self.place.audit.anchor()
 
     def stop(self) -> None:
@@ -164,8 +164,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from node.build import assess_with
         from node.reporting import renderer
+        from storage.audit_log import AuditKeyError
+        from storage.database import DatabaseTooNew
 
-        worker = Worker(config, assess_with(config), renderer)
+        try:
+            worker = Worker(config, assess_with(config), renderer)
+        except (DatabaseTooNew, AuditKeyError) as error:
+            event(log, str(error), logging.ERROR)
+            return WRONG_USE
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         worker.run()

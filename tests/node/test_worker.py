@@ -46,7 +46,7 @@ def test_a_series_goes_all_the_way(bench: Bench, pacs: ScriptedPacs) -> None:
     assert events == ["completed", "ended", "reported", "delivered", "delivered"]
     assert bench.stop() == 0
     assert bench.audit().verify().ok
-    assert [r["event"] for r in bench.rows("select event from audit order by seq desc limit 1")] == ["worker-stopped"]
+    assert [r["event"] for r in bench.rows("select event from audit order by seq desc limit 1")] == ["application-stop"]
     assert bench.config.audit_anchor_path.exists()
 
 
@@ -169,7 +169,7 @@ def test_shadow_plans_and_sends_nothing(tmp_path: Path, pacs: ScriptedPacs) -> N
 
 def test_second_worker_is_refused_in_one_line(bench: Bench) -> None:
     bench.start()
-    bench.wait_rows("select seq from audit where event = 'worker-started'")
+    bench.wait_rows("select seq from audit where event = 'application-start'")
     second = Bench(bench.folder, 1)
     second.log = bench.folder / "second.log"
     assert second.start().wait(20) == 1
@@ -180,7 +180,7 @@ def test_second_worker_is_refused_in_one_line(bench: Bench) -> None:
 def test_lost_engine_rows_are_planned_anew(bench: Bench, pacs: ScriptedPacs) -> None:
     bench.put_series()
     bench.start(ASSESS_SECONDS="30")
-    bench.wait_rows("select seq from audit where event = 'worker-started'")
+    bench.wait_rows("select seq from audit where event = 'application-start'")
     bench.wait_rows("select workflow_uuid from workflow_status where status = 'PENDING'")
     bench.kill()
     bench.write("delete from operation_outputs")
@@ -237,7 +237,7 @@ def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
 def test_sigterm_drains(bench: Bench) -> None:
     bench.put_series()
     bench.start(ASSESS_SECONDS="2")
-    bench.wait_rows("select seq from audit where event = 'worker-started'")
+    bench.wait_rows("select seq from audit where event = 'application-start'")
     bench.wait_rows("select workflow_uuid from workflow_status where status = 'PENDING'")
     bench.process.send_signal(signal.SIGTERM)
     assert bench.process.wait(40) == 0
