@@ -1,0 +1,238 @@
+"""The Structured Report: TID 1500 Measurement Report with generic groups of TID 1501 (PS3.16), one tree for three SR classes.
+
+Built of highdicom's content items rather than its templates: containers are SEPARATE, every NUM has an INFERRED FROM child, every group a
+tracking identifier of its own and at least one NUM, and the Image Library holds the salient images only (docs/decisions/0005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+
+import numpy as np
+import pydicom
+from highdicom.sr import (
+    CodeContentItem,
+    Comprehensive3DSR,
+    ComprehensiveSR,
+    ContainerContentItem,
+    EnhancedSR,
+    ImageContentItem,
+    NumContentItem,
+    RelationshipTypeValues,
+    ScoordContentItem,
+    TextContentItem,
+    UIDRefContentItem,
+)
+from highdicom.sr.enum import GraphicTypeValues
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from node.report import codes
+from node.report.common import MODEL_NAME, finish, local_parts, part10
+from node.report.context import RenderContext
+from node.report.identifiers import MANUFACTURER, device_uid, tracking_uid
+from node.report.source_header import SourceHeader, put_identity
+from qa_engine.assessment import Assessment, SliceScore
+
+CLASSES = {"comprehensive-3d": ("1.2.840.10008.5.1.4.1.1.88.34", Comprehensive3DSR), "comprehensive": ("1.2.840.10008.5.1.4.1.1.88.33", ComprehensiveSR),
+           "enhanced": ("1.2.840.10008.5.1.4.1.1.88.22", EnhancedSR)}
+R = RelationshipTypeValues
+NOT_FOR_DIAGNOSIS = "Technical image quality only; not for diagnosis. The score is trained on simulated degradations."
+
+
+def ascii_text(value: str) -> str:
+    """Our own words stay within ASCII, so that they fit any character set."""
+    return value.encode("ascii", "replace").decode("ascii")
+
+
+class Tree:
+    """Builds the content of one report. Image references stay within the evidence."""
+
+    def __init__(self, assessment: Assessment, source: SourceHeader, context: RenderContext, sop_uid: str) -> None:
+        self.a, self.source, self.context, self.sop_uid = assessment, source, context, sop_uid
+        self._evidence = {ds.SOPInstanceUID: ds for ds in source.evidence}
+        self._first = source.evidence[0]
+        self.worst_first = sorted(assessment.slices, key=lambda s: s.score)
+
+    def root(self) -> ContainerContentItem:
+        """IMAGING MEASUREMENT REPORT."""
+        root = ContainerContentItem(codes.IMAGING_MEASUREMENT_REPORT, is_content_continuous=False, template_id="1500")
+        content = [CodeContentItem(codes.LANGUAGE, codes.ENGLISH, R.HAS_CONCEPT_MOD), *self._observer(),
+                   CodeContentItem(codes.PROCEDURE_REPORTED, codes.PROCEDURES[self.a.modality], R.HAS_CONCEPT_MOD), self._library()]
+        measurements = ContainerContentItem(codes.IMAGING_MEASUREMENTS, is_content_continuous=False, relationship_type=R.CONTAINS)
+        measurements.ContentSequence = [self._series(), *self._slices(), *self._degradations(), *self._measures(), *self._acquisition()]
+        root.ContentSequence = [*content, measurements]
+        return root
+
+    def _observer(self) -> list[Dataset]:
+        uid = device_uid(self.context.node_id)
+        pairs = ((codes.DEVICE_OBSERVER_NAME, self.context.node_name), (codes.DEVICE_MANUFACTURER, MANUFACTURER),
+                 (codes.DEVICE_MODEL, MODEL_NAME), (codes.DEVICE_SERIAL, self.context.node_id))
+        return [CodeContentItem(codes.OBSERVER_TYPE, codes.DEVICE, R.HAS_OBS_CONTEXT),
+                UIDRefContentItem(codes.DEVICE_OBSERVER_UID, uid, R.HAS_OBS_CONTEXT),
+                *(TextContentItem(name, ascii_text(value), R.HAS_OBS_CONTEXT) for name, value in pairs)]
+
+    def _image(self, name: Code, uid: str, frame: int | None, relation: RelationshipTypeValues) -> ImageContentItem:
+        return ImageContentItem(name, self._evidence[uid].SOPClassUID, uid,
+                                referenced_frame_numbers=None if frame is None else [frame], relationship_type=relation)
+
+    def _library(self) -> ContainerContentItem:
+        library = ContainerContentItem(codes.IMAGE_LIBRARY, is_content_continuous=False, relationship_type=R.CONTAINS)
+        group = ContainerContentItem(codes.IMAGE_LIBRARY_GROUP, is_content_continuous=False, relationship_type=R.CONTAINS)
+        images = []
+        for s in self.a.slices or ():
+            image = self._image(codes.SOURCE, s.sop_uid, s.frame, R.CONTAINS)
+            image.ContentSequence = [CodeContentItem(codes.MODALITY, codes.MODALITIES[self.a.modality], R.HAS_ACQ_CONTEXT)]
+            images.append(image)
+        if not images:
+            images = [self._image(codes.SOURCE, self._first.SOPInstanceUID, None, R.CONTAINS)]
+        group.ContentSequence = images
+        library.ContentSequence = [group]
+        return library
+
+    def _group(self, name: str, finding: Code, items: Iterable[Dataset]) -> ContainerContentItem:
+        group = ContainerContentItem(codes.MEASUREMENT_GROUP, is_content_continuous=False, template_id="1501", relationship_type=R.CONTAINS)
+        group.ContentSequence = [TextContentItem(codes.TRACKING_IDENTIFIER, ascii_text(name), R.HAS_OBS_CONTEXT),
+                                 UIDRefContentItem(codes.TRACKING_UID, tracking_uid(self.sop_uid, name), R.HAS_OBS_CONTEXT),
+                                 CodeContentItem(codes.FINDING, finding, R.CONTAINS), *items]
+        return group
+
+    def _frame(self, s: SliceScore) -> ScoordContentItem:
+        """The outline of the whole frame: what a viewer can jump to."""
+        ds = self._evidence[s.sop_uid]
+        rows, columns = float(ds.get("Rows", 1)), float(ds.get("Columns", 1))
+        outline = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]], dtype=np.float32)
+        item = ScoordContentItem(codes.IMAGE_REGION, GraphicTypeValues.POLYLINE, outline, relationship_type=R.INFERRED_FROM)
+        item.ContentSequence = [self._image(codes.SOURCE, s.sop_uid, s.frame, R.SELECTED_FROM)]
+        return item
+
+    def _sources(self) -> list[Dataset]:
+        """What a number of the series was computed from: the salient images, worst first, or the first image."""
+        if not self.worst_first:
+            return [self._image(codes.SOURCE_OF_MEASUREMENT, self._first.SOPInstanceUID, None, R.INFERRED_FROM)]
+        return [self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.INFERRED_FROM) for s in self.worst_first]
+
+    def _number(self, name: Code, value: float, unit: Code, children: Sequence[Dataset] | None = None) -> NumContentItem:
+        item = NumContentItem(name, float(value), unit, relationship_type=R.CONTAINS)
+        item.ContentSequence = list(children) if children is not None else self._sources()
+        return item
+
+    def _algorithm(self) -> list[Dataset]:
+        model = self.a.model
+        if model is None:
+            return []
+        parameters = [f"weights sha256={model.sha256}", f"profile={model.profile}", f"salient slices={len(self.a.slices)}",
+                      f"device={self.a.device or 'cpu'}", f"revision={self.context.revision}"]
+        return [TextContentItem(codes.ALGORITHM_NAME, "MedIQA", R.HAS_CONCEPT_MOD),
+                TextContentItem(codes.ALGORITHM_VERSION, f"{self.context.version} / model {model.version}", R.HAS_CONCEPT_MOD),
+                *(TextContentItem(codes.ALGORITHM_PARAMETERS, ascii_text(p), R.HAS_CONCEPT_MOD) for p in parameters),
+                CodeContentItem(codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE, R.HAS_CONCEPT_MOD)]
+
+    def _series(self) -> ContainerContentItem:
+        a = self.a
+        items: list[Dataset] = [*self._algorithm()]
+        if a.score is not None and a.interval is not None:
+            items.append(self._number(codes.SERIES_SCORE, round(a.score, 1), codes.POINTS, [self._frame(s) for s in self.worst_first]))
+            for name, value in ((codes.LOWER, a.interval[0]), (codes.UPPER, a.interval[1]), (codes.NOISE_SCORE, a.noise),
+                                (codes.SHARPNESS_SCORE, a.sharpness), (codes.ARTEFACT_SCORE, a.artefact)):
+                if value is not None:
+                    items.append(self._number(name, round(value, 1), codes.POINTS))
+            if self.context.standard_verdict:
+                items += [CodeContentItem(codes.QUALITY_ASSESSMENT, codes.STANDARD_VERDICTS[str(a.verdict)], R.CONTAINS),
+                          CodeContentItem(codes.QUALITY_STANDARD, codes.INSTITUTION_STANDARD, R.CONTAINS)]
+        else:
+            items.append(self._number(codes.IMAGES_RECEIVED, a.instances, codes.NO_UNITS))
+            items.append(TextContentItem(codes.REASON, f"{a.end}/{a.reason}", R.CONTAINS))
+        items.append(CodeContentItem(codes.VERDICT, codes.VERDICTS[a.verdict], R.CONTAINS))
+        sentences = [a.text, *(f.text for f in a.findings), NOT_FOR_DIAGNOSIS]
+        items += [TextContentItem(codes.COMMENT, ascii_text(words)[:1024], R.CONTAINS) for words in sentences if words]
+        items += [self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.CONTAINS) for s in self.worst_first]
+        return self._group("Series", codes.IMAGE_QUALITY, items)
+
+    def _slices(self) -> list[ContainerContentItem]:
+        return [self._group(f"Slice {s.ordinal}", codes.IMAGE_QUALITY, [
+            self._number(codes.SLICE_SCORE, round(s.score, 1), codes.POINTS, [self._frame(s)]),
+            self._number(codes.WEIGHT, round(s.weight, 4), codes.SHARE, [self._frame(s)]),
+            self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.CONTAINS)]) for s in self.worst_first]
+
+    def _degradations(self) -> list[ContainerContentItem]:
+        found = []
+        for d in self.a.degradations:
+            items: list[Dataset] = [self._number(codes.PROBABILITY, round(d.probability, 3), codes.SHARE),
+                                    CodeContentItem(codes.SEVERITY, codes.SEVERITIES[str(d.severity)], R.CONTAINS)]
+            if d.amount is not None and d.unit in codes.UNITS:
+                items.append(self._number(codes.AMOUNT, d.amount, codes.unit(d.unit, codes.UNITS[d.unit])))
+            found.append(self._group(f"Degradation: {d.type}", codes.DEGRADATIONS[d.type], items))
+        return found
+
+    def _table(self, name: str, quantities: dict[str, tuple[Code, float, str]], children: Sequence[Dataset] | None) -> list[ContainerContentItem]:
+        items = [self._number(code, value, codes.unit(unit, codes.UNITS[unit]), children) for code, value, unit in quantities.values()]
+        return [self._group(name, codes.IMAGE_QUALITY, items)] if items else []
+
+    def _measures(self) -> list[ContainerContentItem]:
+        return self._table("Measures", _numeric(self.a.measures, codes.MEASURES), None)
+
+    def _acquisition(self) -> list[ContainerContentItem]:
+        first = self._image(codes.SOURCE_OF_MEASUREMENT, self._first.SOPInstanceUID, None, R.INFERRED_FROM)
+        return self._table("Acquisition", _numeric(self.a.acquisition, codes.ACQUISITION), [first])
+
+
+def _numeric(quantities: object, table: dict[str, Code]) -> dict[str, tuple[Code, float, str]]:
+    """The quantities that are finite numbers with a unit that we can code; others are left out (no NaN, no text)."""
+    found = {}
+    for name, quantity in quantities.items():  # type: ignore[attr-defined]
+        value = quantity.value
+        if name in table and not isinstance(value, str) and math.isfinite(value) and quantity.unit in codes.UNITS:
+            found[name] = (table[name], float(value), quantity.unit)
+    return found
+
+
+def coding_scheme() -> Dataset:
+    """Identification of the private scheme (PS3.3 C.12.1, Coding Scheme Identification Sequence)."""
+    item = Dataset()
+    item.CodingSchemeDesignator, item.CodingSchemeName, item.CodingSchemeVersion = codes.SCHEME, codes.SCHEME_NAME, codes.SCHEME_VERSION
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return item
+
+
+def _predecessors(context: RenderContext) -> list[Dataset] | None:
+    found = []
+    for p in context.predecessors.get("sr", ()):
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = p.sop_class_uid, p.sop_uid, p.series_uid, p.study_uid
+        found.append(ds)
+    return found or None
+
+
+def render_report(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_class: str, sop_uid: str,
+                  series_uid: str, description: str) -> bytes:
+    """A Part 10 file of the tree in `sr_class` (a key of CLASSES)."""
+    _, builder = CLASSES[sr_class]
+    donor_charset = source.charset
+    evidence = []
+    for light in source.evidence:
+        ds = Dataset()
+        ds.update(light)
+        evidence.append(ds)
+    put_identity(evidence[0], source)
+    for ds in evidence[1:]:
+        ds.StudyInstanceUID = evidence[0].StudyInstanceUID
+    date, time, _ = local_parts(context)
+    root = Tree(assessment, source, context, sop_uid).root()
+    report = builder(evidence=evidence, content=root, series_instance_uid=series_uid, series_number=context.series_numbers["sr"],
+                     sop_instance_uid=sop_uid, instance_number=context.instance_numbers.get("sr", 1), manufacturer=MANUFACTURER,
+                     is_complete=True, is_final=True, is_verified=False, manufacturer_model_name=MODEL_NAME,
+                     software_versions=context.version, device_serial_number=context.node_id[:64], content_date=date, content_time=time,
+                     series_description=description, previous_versions=_predecessors(context))
+    put_identity(report, source)
+    report.SeriesDate, report.SeriesTime = context.series.get("sr", {}).get("SeriesDate", date), context.series.get("sr", {}).get("SeriesTime", time)
+    report.CodingSchemeIdentificationSequence = [coding_scheme()]
+    finish(report, context, donor_charset)
+    return part10(report)
+
+
+def reread(data: bytes) -> Dataset:
+    """The data set of a rendered file."""
+    return pydicom.dcmread(BytesIO(data))

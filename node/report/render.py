@@ -1,0 +1,76 @@
+"""Assessment -> the objects that are kept and sent: one SR in the class asked for, one Secondary Capture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from node.report.basic_text_report import SOP_CLASS_UID as BASIC_TEXT
+from node.report.basic_text_report import render_basic_text
+from node.report.common import local_parts
+from node.report.context import Predecessor, RenderContext, RenderedObject
+from node.report.identifiers import result_series_uid, result_sop_uid
+from node.report.measurement_report import CLASSES, render_report
+from node.report.overlay import draw_overlay
+from node.report.secondary_capture import SOP_CLASS_UID as SECONDARY_CAPTURE
+from node.report.secondary_capture import render_capture
+from node.report.source_header import SourceHeader, read_source_header
+from qa_engine.assessment import Assessment
+
+__all__ = ["Predecessor", "RenderContext", "RenderedObject", "render_overlay_png", "render_results", "render_sr", "result_series"]
+
+SR_CLASS_UIDS = {name: uid for name, (uid, _) in CLASSES.items()} | {"basic-text": BASIC_TEXT}
+DESCRIPTIONS = {"sr": "MedIQA image quality report", "sc": "MedIQA image quality"}
+
+
+def result_series(source: SourceHeader, source_series_uid: str, context: RenderContext, kind: str) -> tuple[str, dict[str, Any]]:
+    """Series Instance UID of the results of that kind, and the attributes that a new series of that kind gets."""
+    date, time, _ = local_parts(context)
+    uid = result_series_uid(context.node_id, kind, source.values["StudyInstanceUID"], source_series_uid, source.digest)
+    return uid, {"SeriesDate": date, "SeriesTime": time, "SeriesDescription": DESCRIPTIONS[kind], "BodyPartExamined": source.body_part}
+
+
+def _object(kind: str, sop_class: str, assessment: Assessment, source: SourceHeader, context: RenderContext) -> tuple[str, str, dict[str, Any]]:
+    series_uid, attributes = result_series(source, assessment.series_uid, context, kind)
+    sop_uid = result_sop_uid(context.node_id, kind, sop_class, source.values["StudyInstanceUID"], assessment.series_uid,
+                             context.content_digest, source.digest, context.model_digest)
+    return series_uid, sop_uid, dict(context.series.get(kind) or attributes)
+
+
+def render_sr(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_class: str) -> RenderedObject:
+    """The report in one class: comprehensive-3d, comprehensive, enhanced or basic-text."""
+    sop_class = SR_CLASS_UIDS[sr_class]
+    series_uid, sop_uid, attributes = _object("sr", sop_class, assessment, source, context)
+    description = str(attributes["SeriesDescription"])
+    if sr_class == "basic-text":
+        data = render_basic_text(assessment, source, context, sop_uid, series_uid, description)
+    else:
+        data = render_report(assessment, source, context, sr_class, sop_uid, series_uid, description)
+    return RenderedObject("sr", sop_class, sop_uid, series_uid, source.values["StudyInstanceUID"], data, attributes, source.findings)
+
+
+def render_sc(assessment: Assessment, source: SourceHeader, context: RenderContext) -> RenderedObject:
+    """The Secondary Capture."""
+    series_uid, sop_uid, attributes = _object("sc", SECONDARY_CAPTURE, assessment, source, context)
+    picture = np.asarray(draw_overlay(assessment, context).image)
+    data = render_capture(assessment, source, context, picture, sop_uid, series_uid, str(attributes["SeriesDescription"]))
+    return RenderedObject("sc", SECONDARY_CAPTURE, sop_uid, series_uid, source.values["StudyInstanceUID"], data, attributes, source.findings)
+
+
+def render_results(assessment: Assessment, files: Sequence[Path], context: RenderContext, sr_classes: Sequence[str],
+                   secondary_capture: bool = True, source: SourceHeader | None = None) -> list[RenderedObject]:
+    """Every object of a result set: the capture first, then the report in each class that a destination might take."""
+    source = source or read_source_header(files, context.assumed_charset, context.charset)
+    captures = [render_sc(assessment, source, context)] if secondary_capture else []
+    return [*captures, *(render_sr(assessment, source, context, name) for name in sr_classes)]
+
+
+def render_overlay_png(assessment: Assessment, context: RenderContext) -> bytes:
+    """The picture of the Secondary Capture as PNG."""
+    out = BytesIO()
+    draw_overlay(assessment, context).image.save(out, "PNG")
+    return out.getvalue()

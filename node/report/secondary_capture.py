@@ -1,0 +1,94 @@
+"""The Secondary Capture: RGB, single frame, Explicit VR Little Endian (PS3.3 A.8.1), what people see of a result."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from node.report import codes
+from node.report.common import MODEL_NAME, code_item, finish, local_parts, part10
+from node.report.context import RenderContext
+from node.report.identifiers import MANUFACTURER
+from node.report.source_header import SourceHeader, put_identity
+from qa_engine.assessment import Assessment
+
+SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.7"
+FACE_REGIONS = frozenset({"head", "neck", "whole-body"})
+
+
+def render_capture(assessment: Assessment, source: SourceHeader, context: RenderContext, picture: np.ndarray, sop_uid: str, series_uid: str,
+                   description: str) -> bytes:
+    """A Part 10 file of `picture` (H,W,3) uint8."""
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = SOP_CLASS_UID, sop_uid, series_uid
+    put_identity(ds, source)
+    ds.Modality, ds.SeriesNumber, ds.SeriesDescription = "OT", context.series_numbers["sc"], description
+    ds.InstanceNumber = context.instance_numbers.get("sc", 1)
+    date, time, _ = local_parts(context)
+    fixed = context.series.get("sc", {})
+    ds.SeriesDate, ds.SeriesTime = fixed.get("SeriesDate", date), fixed.get("SeriesTime", time)
+    body_part = fixed.get("BodyPartExamined", source.body_part)
+    if body_part:
+        ds.BodyPartExamined = body_part
+    else:
+        ds.Laterality = ""
+    ds.ConversionType = "WSD"
+    ds.SecondaryCaptureDeviceManufacturer, ds.SecondaryCaptureDeviceManufacturerModelName = MANUFACTURER, MODEL_NAME
+    ds.SecondaryCaptureDeviceSoftwareVersions = context.version
+    ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = date, time
+    ds.ImageType = ["DERIVED", "SECONDARY", "QUALITY"]
+    ds.PatientOrientation = ""
+    ds.BurnedInAnnotation = "YES"
+    region = (assessment.region or "").split(" ")[0]
+    if region and region not in FACE_REGIONS:
+        ds.RecognizableVisualFeatures = "NO"
+    ds.LossyImageCompression = "00"
+    older = context.predecessors.get("sc", ())
+    ds.DerivationDescription = ("Technical image quality of the source series, revision "
+                                f"{context.revision}{', replaces ' + older[0].sop_uid if older else ''}. Not for diagnosis.")
+    ds.SourceImageSequence = _sources(assessment, source)
+    if not ds.SourceImageSequence:
+        del ds.SourceImageSequence
+    ds.ReferencedSeriesSequence = _referenced(source)
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.Rows, ds.Columns = picture.shape[:2]
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelRepresentation = 7, 0
+    data = np.ascontiguousarray(picture, dtype=np.uint8).tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)
+    ds["PixelData"].VR = "OB"
+    finish(ds, context, source.charset)
+    return part10(ds)
+
+
+def _sources(assessment: Assessment, source: SourceHeader) -> list[Dataset]:
+    known = {ds.SOPInstanceUID: ds.SOPClassUID for ds in source.evidence}
+    found: dict[str, Dataset] = {}
+    frames: dict[str, list[int]] = {}
+    for s in assessment.slices:
+        if s.sop_uid in known and s.sop_uid not in found:
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = known[s.sop_uid], s.sop_uid
+            item.PurposeOfReferenceCodeSequence = [code_item(codes.PURPOSE_SOURCE_IMAGE)]
+            found[s.sop_uid] = item
+        if s.frame is not None:
+            frames.setdefault(s.sop_uid, []).append(s.frame)
+    for uid, numbers in frames.items():
+        if uid in found:
+            found[uid].ReferencedFrameNumber = numbers
+    return list(found.values())
+
+
+def _referenced(source: SourceHeader) -> list[Dataset]:
+    """Common Instance Reference (PS3.3 C.12.2): the source series, all instances."""
+    by_series: dict[str, list[Dataset]] = {}
+    for ds in source.evidence:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+        by_series.setdefault(ds.SeriesInstanceUID, []).append(item)
+    found = []
+    for uid, items in by_series.items():
+        one = Dataset()
+        one.SeriesInstanceUID, one.ReferencedInstanceSequence = uid, items
+        found.append(one)
+    return found
