@@ -1,8 +1,8 @@
 """Rows of deliveries: what is due, who has it, what was answered. The rows are the truth; a workflow is only the hand that tries.
 
-States: `pending` (due at next_try_at), `sending`, `held` (its destination is down), `delivered`, `refused`, `expired`. A destination that
-cannot be reached is held as a whole with one due time and probed with one item; a bad item waits on its own clock. Every function takes
-the connection of the caller's transaction and the time as it is to be written.
+States: `pending` (due at next_try_at), `sending`, `held` (its destination is down), `delivered`, `refused`, `expired`, `dropped` (by an
+operator). A destination that cannot be reached is held as a whole with one due time and probed with one item; a bad item waits on its
+own clock. Every function takes the connection of the caller's transaction and the time as it is to be written.
 """
 
 from __future__ import annotations
@@ -177,6 +177,24 @@ def shift_due_times(conn: sa.Connection, seconds: float) -> None:
     for table, key, column in columns:
         for identity, at in conn.execute(sa.select(key, column).where(column.is_not(None))).all():
             conn.execute(sa.update(table).where(key == identity).values({column.name: later(at, seconds)}))
+
+
+def retry_now(conn: sa.Connection, delivery_id: int, now: str) -> bool:
+    """An operator's word: due now with a new life, whatever it was waiting for; its destination is probed at once."""
+    row = conn.execute(sa.select(delivery).where(delivery.c.id == delivery_id)).one_or_none()
+    if row is None or row.state in ("delivered", "committed", "sending"):
+        return False
+    conn.execute(sa.update(delivery).where(delivery.c.id == delivery_id).values(
+        state="pending", next_try_at=now, made_at=now, ended_at=None, final_answers=0))
+    conn.execute(sa.update(destination).where(destination.c.name == row.destination, destination.c.failures > 0).values(held_until=now))
+    return True
+
+
+def drop(conn: sa.Connection, delivery_id: int, now: str) -> bool:
+    """An operator's word: not sent, and visibly so."""
+    return conn.execute(sa.update(delivery).where(
+        delivery.c.id == delivery_id, delivery.c.state.in_((*WAITING, "refused", "expired"))).values(
+        state="dropped", next_try_at=None, ended_at=now)).rowcount > 0
 
 
 def unattended(conn: sa.Connection) -> list[Due]:
