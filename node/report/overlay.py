@@ -59,7 +59,7 @@ def draw_overlay(a: Assessment, context: RenderContext) -> Canvas:
 def _head(canvas: Canvas, a: Assessment, score: float, interval: tuple[float, float], colour: tuple[int, int, int]) -> None:
     digits = f"{score:.0f}"
     size = canvas.largest(digits, 262, (168, 150, 120))
-    right = canvas.text(204, 198, digits, size, TEXT, True, anchor="ls")[2]
+    right = canvas.text(204, 190, digits, size, TEXT, True, anchor="ls")[2]
     low, high = interval
     numbers = canvas.text(988, 40, f"{low:.0f}\u2013{high:.0f}", 46, TEXT, True, anchor="ra")
     canvas.text(988, 92, "90 % interval", 20, MUTED, anchor="ra")
@@ -269,6 +269,6 @@ def _foot(canvas: Canvas, a: Assessment, context: RenderContext) -> None:
     model = "" if a.model is None else f"{a.model.profile} v{a.model.version} ({a.model.sha256[:8]})"
     node = "offline, no node" if context.node_id == "offline" else context.node_name
     when = context.made_at.strftime("%Y-%m-%d %H:%M UTC")
-    line = " \u00b7 ".join(part for part in (f"MedIQA Node {context.version}", node, model, when, f"rev {context.revision}") if part)
+    line = " \u00b7 ".join(part for part in (f"MedIQA Node {context.version}", f"rev {context.revision}", model, when, node) if part)
     canvas.text(LEFT, 981, line, 15, MUTED, room=notice[0] - LEFT - 24)
     canvas.text(LEFT, 1002, "Technical image quality only. Score trained on simulated degradations.", 15, MUTED, room=notice[0] - LEFT - 24)
