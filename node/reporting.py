@@ -1,18 +1,21 @@
-"""From an Assessment to objects that lie durably in the store of results: what a rendering needs is fixed and kept first."""
+"""From an Assessment to objects that lie durably in the store of results: numbers and predecessors from the rows, rendering, keeping."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import partial
+from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy as sa
+
 from node import __version__
-from node.workplace import ACTOR, SR_CLASSES, Workplace
+from node.workplace import Workplace
 from qa_engine.assessment import Assessment
-from storage import results
+from qa_engine.policy import Policy
+from storage import index, results
+from storage.schema import delivery
 
 
 @dataclass(frozen=True)
@@ -29,75 +32,82 @@ class Kept:
     bytes: int
 
 
-def model_digest(assessment: Assessment, policy_digest: str) -> str:
-    """sha256 hex of what made the numbers and words: weights and policy; another model makes another object."""
-    model = assessment.model
-    told = (model.profile, model.version, model.sha256) if model is not None else ("", "", "")
-    return hashlib.sha256("\0".join((*told, policy_digest, str(assessment.end), str(assessment.reason))).encode()).hexdigest()
+@dataclass(frozen=True)
+class Rendering:
+    """New objects; `notes` are sentences without patient data; `hold` = wait for an operator before anything is sent."""
+
+    kept: tuple[Kept, ...]
+    notes: tuple[str, ...] = ()
+    hold: bool = False
 
 
-def renderer(place: Workplace) -> Callable[[Any, Sequence[Any], Assessment], list[Kept]]:
-    """`render_and_keep` at this workplace, as the steps of a revision call it."""
-    return partial(render_and_keep, place)
+def renderer(place: Workplace, policy: Policy) -> Callable[[Any, Sequence[Any], Assessment], Rendering]:
+    """The report of this workplace, as a step of a revision."""
+
+    def render(row: Any, versions: Sequence[Any], assessment: Assessment) -> Rendering:
+        return render_and_keep(place, policy, row, versions, assessment)
+
+    return render
 
 
-def render_and_keep(place: Workplace, row: Any, versions: Sequence[Any], assessment: Assessment) -> list[Kept]:
-    """Render the result set of a revision and put it durably into the store of results; nothing leaves before the caller's commit.
-
-    `row` is a `revision_row`, `versions` rows of its instances. The time of making is that of the revision's end, so that rendering it
-    again gives the same bytes. An identity that had to be cut holds everything back where the site wants that.
-    """
-    from node.build import policy_of
+def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequence[Any], assessment: Assessment) -> Rendering:
+    """Render the result set of a revision and keep what is new of it; `row` is that of `node.steps.revision_row`."""
     from node.report.context import RenderContext
-    from node.report.render import DESCRIPTIONS, render_sc, render_sr, result_series
+    from node.report.render import render_results, result_series
     from node.report.source_header import read_source_header
 
     report = place.config.report
-    source = read_source_header([place.objects.path(v.path) for v in versions], report.assumed_charset, report.charset)
-    if source.cut and report.on_bad_identity == "hold":
-        with place.engine.begin() as conn:
-            place.audit.append(conn, "report-held", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid, attributes=list(source.cut))
-        return []
+    files = [place.objects.path(v.path) for v in versions]
+    source = read_source_header(files, report.assumed_charset, report.charset)
+    notes = tuple(f.text for f in source.findings)
+    if not source.values["StudyInstanceUID"]:
+        return Rendering((), ("the source names no study, nothing can be answered in it",))
     context = RenderContext(
-        node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number,
-        made_at=datetime.fromisoformat(row.ended_at), content_digest=row.content_digest,
-        model_digest=model_digest(assessment, policy_of(place.config).digest()), charset=report.charset,
+        node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number, made_at=datetime.now(UTC),
+        content_digest=row.content_digest, model_digest=model_digest(assessment, policy), charset=report.charset,
         assumed_charset=report.assumed_charset, series_numbers={"sr": report.series_number.sr, "sc": report.series_number.sc},
         standard_verdict=report.standard_verdict, completed_by=row.completed_by)
-    kinds = [kind for kind in DESCRIPTIONS if kind == "sr" and report.sr_classes or kind == "sc" and report.secondary_capture]
-    fixed, numbers, older = {}, {}, {}
+    kinds = ("sc", "sr") if report.secondary_capture else ("sr",)
+    series = {kind: result_series(source, assessment.series_uid, context, kind) for kind in kinds}
     with place.durable.begin() as conn:
-        for kind in kinds:
-            uid, attributes = result_series(source, assessment.series_uid, context, kind)
-            fixed[kind] = results.fixed_series(conn, uid, source.values["StudyInstanceUID"], kind, attributes)
-            numbers[kind] = results.next_instance_number(conn, uid)
-            older[kind] = results.objects_of_series(conn, row.series_id, row.number, kind)
-    told = replace(assessment, findings=(*assessment.findings, *source.findings))
-    context = replace(context, series=fixed, instance_numbers=numbers)
-    rendered = []
-    if "sc" in kinds:
-        rendered.append(render_sc(told, source, replace(context, predecessors={"sc": _newest(older["sc"], None)})))
-    for name in report.sr_classes:
-        rendered.append(render_sr(told, source, replace(context, predecessors={"sr": _newest(older["sr"], SR_CLASSES[name])}), name))
-    return [_keep(place, one) for one in rendered]
+        fixed = {kind: results.fixed_series(conn, uid, source.values["StudyInstanceUID"], kind, attributes)
+                 for kind, (uid, attributes) in series.items()}
+        numbers = {kind: results.next_instance_number(conn, uid) for kind, (uid, _) in series.items()}
+        before = {kind: predecessors(conn, row, kind) for kind in kinds}
+    context = replace(context, instance_numbers=numbers, series=fixed, predecessors=before)
+    rendered = render_results(assessment, files, context, report.sr_classes, report.secondary_capture, source)
+    with place.reader.connect() as conn:
+        new = [o for o in rendered if not index.is_result_object(conn, o.sop_uid)]
+    return Rendering(tuple(_keep(place, o) for o in new), notes, bool(source.cut) and report.on_bad_identity == "hold")
 
 
-def _newest(objects: Sequence[Any], sop_class_uid: str | None) -> tuple[Any, ...]:
-    """The object of the newest older revision in the same class, as a predecessor."""
+def model_digest(assessment: Assessment, policy: Policy) -> str:
+    """Identity of what made the numbers: weights and policy."""
+    weights = "" if assessment.model is None else assessment.model.sha256
+    return hashlib.sha256(f"{weights}\0{policy.digest()}".encode()).hexdigest()
+
+
+def predecessors(conn: sa.Connection, row: Any, kind: str) -> tuple[Any, ...]:
+    """The result of the newest older revision that has one: the objects that destinations took, else the first that was rendered."""
     from node.report.context import Predecessor
 
-    for o in objects:
-        if sop_class_uid in (None, o.sop_class_uid):
-            return (Predecessor(o.sop_class_uid, o.sop_uid, o.series_uid, o.study_uid),)
-    return ()
+    older = results.objects_of_series(conn, row.series_id, row.number, kind)
+    newest = [o for o in older if o.number == older[0].number]
+    taken = set(conn.execute(sa.select(delivery.c.object_id).where(
+        delivery.c.revision_id == newest[0].revision_id, delivery.c.kind == kind)).scalars()) if newest else set()
+    named = [o for o in newest if o.id in taken] or newest[:1]
+    return tuple(Predecessor(o.sop_class_uid, o.sop_uid, o.series_uid, o.study_uid) for o in named)
 
 
-def _keep(place: Workplace, one: Any) -> Kept:
-    digest = hashlib.sha256(one.data).hexdigest()
+def _keep(place: Workplace, rendered: Any) -> Kept:
+    """The bytes, durable under a name of their own."""
+    digest = hashlib.sha256(rendered.data).hexdigest()
     part = place.results.begin()
     try:
-        part.write(one.data)
-        path = part.commit(one.study_uid, one.series_uid, one.sop_uid, digest)
-    finally:
+        part.write(rendered.data)
+        path = part.commit(rendered.study_uid, rendered.series_uid, rendered.sop_uid, digest)
+    except BaseException:
         part.discard()
-    return Kept(one.kind, one.sop_class_uid, one.sop_uid, one.series_uid, one.study_uid, path, digest, len(one.data))
+        raise
+    return Kept(rendered.kind, rendered.sop_class_uid, rendered.sop_uid, rendered.series_uid, rendered.study_uid, path, digest,
+                len(rendered.data))

@@ -21,7 +21,7 @@ from node.deliver.attempt import Sender
 from node.deliver.routing import serving
 from node.log import describe, event
 from node.receive.admission import STAND_IN
-from node.reporting import Kept
+from node.reporting import Rendering
 from node.workplace import ACTOR, Workplace
 from qa_engine.assessment import Assessment, Finding
 from qa_engine.outcome import End, Reason, end_of
@@ -46,8 +46,8 @@ Assess = Callable[[Sequence[Path]], Assessment]
 """Files of one series -> Assessment; `node.worker` passes `qa_engine.assess.assess` with the policy of the configuration."""
 
 
-Render = Callable[[Any, Sequence[Any], Assessment], Sequence[Kept]]
-"""(row of `revision_row`, rows of its instances, Assessment) -> objects that lie durably in the store of results."""
+Render = Callable[[Any, Sequence[Any], Assessment], Rendering]
+"""(row of `revision_row`, rows of its instances, Assessment) -> new objects that lie durably in the store of results."""
 
 
 class RevisionSteps:
@@ -119,7 +119,7 @@ class RevisionSteps:
             pictures = self._assess_files([self._place.objects.path(v.path) for v in versions]).pictures
         began = time.monotonic()
         try:
-            kept = self._render(row, versions, load(row.assessment, pictures or ()))
+            made = self._render(row, versions, load(row.assessment, pictures or ()))
         except PASSING as error:
             event(log, "report could not be kept", logging.ERROR, error, revision=row.id)
             raise StepFailed(type(error).__name__) from None
@@ -128,18 +128,18 @@ class RevisionSteps:
             self._note(row, "report-error", error=describe(error))
             raise StepFailed(type(error).__name__) from None
         with self._place.durable.begin() as conn:
-            # the same content has the same UID: scored again with the same model, it is the object that is there
-            new = [o for o in kept if not index.is_result_object(conn, o.sop_uid)]
-            for o in new:
+            # the same content has the same UID: scored again with the same model, nothing is new
+            for o in made.kept:
                 results.add_object(conn, revision_id=revision_id, made_at=self._place.now(), **dataclasses.asdict(o))
             conn.execute(sa.update(revision).where(revision.c.id == revision_id).values(report_seconds=time.monotonic() - began))
-            kinds = sorted({o.kind for o in new})
+            kinds = sorted({o.kind for o in made.kept})
             names = serving(row.calling_ae, self._place.config.destinations)
-            planned = ledger.plan(conn, revision_id, kinds, names, self._place.now(), self._place.config.deliver.last_retry,
-                                  self._place.config.deliver.mode == "live")
+            live = self._place.config.deliver.mode == "live" and not made.hold
+            planned = ledger.plan(conn, revision_id, kinds, names, self._place.now(), self._place.config.deliver.last_retry, live)
             self._place.audit.append(conn, "reported", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid, revision=row.number,
-                                     objects=[{"kind": o.kind, "sop_class": o.sop_class_uid, "sop_uid": o.sop_uid} for o in kept],
-                                     destinations=names, planned=planned, mode=self._place.config.deliver.mode)
+                                     objects=[{"kind": o.kind, "sop_class": o.sop_class_uid, "sop_uid": o.sop_uid} for o in made.kept],
+                                     destinations=names, planned=planned, mode=self._place.config.deliver.mode, held=made.hold or None,
+                                     notes=list(made.notes) or None)
         self._wake()
 
     def deliver(self, delivery_id: int, attempt: int) -> None:

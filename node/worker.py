@@ -35,12 +35,12 @@ FAILED, WRONG_USE = 1, 2
 class Worker:
     """The parts of the worker and the loop that calls them.
 
-    assess: files of one series -> Assessment. render: makes the `node.steps.Render` of this workplace.
+    assess: files of one series -> Assessment. render: (workplace, policy) -> `node.steps.Render`.
     """
 
     def __init__(self, config: Config, assess: Callable[..., Any], render: Callable[..., Any]) -> None:
         from node.arrivals import ArrivalDesk
-        from node.build import open_workplace, sender_of
+        from node.build import open_workplace, policy_of, sender_of
         from node.repair import Repair
         from node.steps import RevisionSteps
         from node.timers import ClockWatch
@@ -50,7 +50,7 @@ class Worker:
         self.place = open_workplace(config)
         self._awake = threading.Event()
         self._stop = threading.Event()
-        steps = RevisionSteps(self.place, assess, render(self.place), sender_of(self.place), self._awake.set)
+        steps = RevisionSteps(self.place, assess, render(self.place, policy_of(config)), sender_of(self.place), self._awake.set)
         self.engine = WorkflowEngine(database_url(config.database_target), config.node.name, steps,
                                      "FULL" if config.storage.durability == "full" else "NORMAL")
         self.desk = ArrivalDesk(self.place, self.engine.enqueue_assess)

@@ -47,13 +47,14 @@ def assess(files: Any) -> Any:
     return assessed(sets[0].SeriesInstanceUID, [d.SOPInstanceUID for d in sets], study_uid=sets[0].StudyInstanceUID)
 
 
-def renderer(place: Any) -> Callable[..., Any]:
+def renderer(place: Any, policy: Any) -> Callable[..., Any]:
     """Objects whose UIDs derive from what was assessed, as the report's do."""
-    from node.reporting import Kept
+    from node.reporting import Kept, Rendering
     from node.workplace import SR_CLASSES
+    from storage import index
     from tests.support.small_objects import SC, image
 
-    def render(row: Any, versions: Any, assessment: Any) -> list[Kept]:
+    def render(row: Any, versions: Any, assessment: Any) -> Rendering:
         assert assessment.pictures
         kept = []
         for kind, sop_class in [("sc", SC), *(("sr", uid) for uid in SR_CLASSES.values())]:
@@ -69,7 +70,8 @@ def renderer(place: Any) -> Callable[..., Any]:
             kept.append(Kept(kind, sop_class, ds.SOPInstanceUID, ds.SeriesInstanceUID, row.study_uid, path, digest, len(out.getvalue())))
             kill_at("in-render")
         kill_at("after-render")
-        return kept
+        with place.reader.connect() as conn:
+            return Rendering(tuple(k for k in kept if not index.is_result_object(conn, k.sop_uid)))
 
     return render
 
