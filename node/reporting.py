@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,7 +51,10 @@ def renderer(place: Workplace, policy: Policy) -> Callable[[Any, Sequence[Any], 
 
 
 def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequence[Any], assessment: Assessment) -> Rendering:
-    """Render the result set of a revision and keep what is new of it; `row` is that of `node.steps.revision_row`."""
+    """Render the result set of a revision and keep what is new of it; `row` is that of `node.steps.revision_row`.
+
+    The time of making is that of the revision's end, so that rendering it again gives the same content.
+    """
     from node.report.context import RenderContext
     from node.report.render import render_results, result_series
     from node.report.source_header import read_source_header
@@ -63,7 +66,7 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     if not source.values["StudyInstanceUID"]:
         return Rendering((), ("the source names no study, nothing can be answered in it",))
     context = RenderContext(
-        node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number, made_at=datetime.now(UTC),
+        node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number, made_at=datetime.fromisoformat(row.ended_at),
         content_digest=row.content_digest, model_digest=model_digest(assessment, policy), charset=report.charset,
         assumed_charset=report.assumed_charset, series_numbers={"sr": report.series_number.sr, "sc": report.series_number.sc},
         standard_verdict=report.standard_verdict, completed_by=row.completed_by)
@@ -75,16 +78,18 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
         numbers = {kind: results.next_instance_number(conn, uid) for kind, (uid, _) in series.items()}
         before = {kind: predecessors(conn, row, kind) for kind in kinds}
     context = replace(context, instance_numbers=numbers, series=fixed, predecessors=before)
-    rendered = render_results(assessment, files, context, report.sr_classes, report.secondary_capture, source)
+    told = replace(assessment, findings=(*assessment.findings, *source.findings))
+    rendered = render_results(told, files, context, report.sr_classes, report.secondary_capture, source)
     with place.reader.connect() as conn:
         new = [o for o in rendered if not index.is_result_object(conn, o.sop_uid)]
     return Rendering(tuple(_keep(place, o) for o in new), notes, bool(source.cut) and report.on_bad_identity == "hold")
 
 
 def model_digest(assessment: Assessment, policy: Policy) -> str:
-    """Identity of what made the numbers: weights and policy."""
-    weights = "" if assessment.model is None else assessment.model.sha256
-    return hashlib.sha256(f"{weights}\0{policy.digest()}".encode()).hexdigest()
+    """sha256 hex of what made numbers and words: weights, policy, end; another model makes another object."""
+    model = assessment.model
+    made_by = (model.profile, model.version, model.sha256) if model is not None else ("", "", "")
+    return hashlib.sha256("\0".join((*made_by, policy.digest(), str(assessment.end), str(assessment.reason))).encode()).hexdigest()
 
 
 def predecessors(conn: sa.Connection, row: Any, kind: str) -> tuple[Any, ...]:
