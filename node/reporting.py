@@ -66,8 +66,9 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     if not source.values["StudyInstanceUID"]:
         return Rendering((), ("the source names no study, nothing can be answered in it",))
     context = RenderContext(
-        node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number, made_at=datetime.fromisoformat(row.ended_at),
-        content_digest=row.content_digest, model_digest=model_digest(assessment, policy), charset=report.charset,
+        node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number,
+        made_at=datetime.fromisoformat(row.ended_at), content_digest=row.content_digest,
+        model_digest=model_digest(assessment, policy), charset=report.charset,
         assumed_charset=report.assumed_charset, series_numbers={"sr": report.series_number.sr, "sc": report.series_number.sc},
         standard_verdict=report.standard_verdict, completed_by=row.completed_by)
     kinds = ("sc", "sr") if report.secondary_capture else ("sr",)
