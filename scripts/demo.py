@@ -28,8 +28,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "demo-run"
 MEDIQA = [str(Path(sys.executable).with_name("mediqa"))]
-SAMPLES = [("ct", 1.0, "CT, full dose"), ("ct", 0.25, "CT, quarter dose"),
-           ("mr", 1.0, "MR, full signal"), ("mr", 0.25, "MR, quarter signal")]
+SAMPLES = {"ct": {"dose-1": "CT, full dose", "dose-0.25": "CT, quarter dose"},
+           "mr": {"dose-1": "MR, full signal", "dose-0.25": "MR, quarter signal"}}
 PATIENCE = 240  # seconds without any new end or delivery
 
 progress_console = Console(stderr=True)
@@ -90,12 +90,12 @@ def rows(sql: str) -> list[dict[str, Any]]:
 def make_samples(progress: Progress) -> list[tuple[Path, str]]:
     """Simulated patients: each anatomy clean and at a quarter of the dose or signal."""
     folders = []
-    for kind, dose, name in SAMPLES:
-        task = progress.add_task(f"simulating {name}", total=None)
-        folder = RUN / "sent" / f"{kind}-{'clean' if dose == 1 else 'quarter'}"
-        subprocess.run([*MEDIQA, "sample", kind, str(folder), "--dose", str(dose), "--quiet"], check=True)
-        progress.update(task, total=1, completed=1)
-        folders.append((folder, name))
+    for kind, names in SAMPLES.items():
+        task = progress.add_task(f"simulating a patient ({kind.upper()})", total=1)
+        folder = RUN / "sent" / kind
+        subprocess.run([*MEDIQA, "sample", kind, str(folder), "--dose", "1", "--dose", "0.25", "--quiet"], check=True)
+        progress.update(task, completed=1)
+        folders += [(folder / name, words) for name, words in names.items()]
     return folders
 
 

@@ -130,7 +130,10 @@ class NodeUnderTest:
         def done() -> list[dict[str, Any]] | None:
             rows = self.rows("select * from delivery")
             open_ends = self.rows("select id from revision where outcome is null")
-            return rows if rows and not open_ends and all(r["state"] == "delivered" for r in rows) else None
+            assessed = {r["id"] for r in self.rows("select id from revision where outcome = 'assessed'")}
+            planned = {r["revision_id"] for r in rows}
+            finished = not open_ends and assessed <= planned and all(r["state"] == "delivered" for r in rows)
+            return rows if rows and finished else None
         return wait_for(done, seconds, f"deliveries are not done: {self.rows('select * from delivery')}\n{self.tail()}")
 
     def tail(self, lines: int = 40) -> str:
