@@ -118,11 +118,9 @@ def wait_for_results(uids: set[str], node: subprocess.Popen[bytes], progress: Pr
         ended = {r["series_uid"] for r in rows("select s.series_uid from revision r join series s on s.id = r.series_id "
                                                "where r.outcome is not null")} & uids
         waiting = rows("select id from delivery where state not in ('delivered', 'committed')")
-        planned = rows("select id from delivery")
+        unplanned = rows("select id from revision where outcome = 'assessed' and id not in (select revision_id from delivery)")
         progress.update(task, completed=len(ended))
-        done = len(ended) == len(uids) and not waiting
-        assessed = rows("select id from revision where outcome = 'assessed'")
-        if done and (planned or not assessed):
+        if len(ended) == len(uids) and not waiting and not unplanned:
             return
         now = len(ended) * 1000 - len(waiting)
         if now != seen:

@@ -14,15 +14,17 @@ from torch import Tensor
 
 from qa_engine.simulation.ct_projection import back_project, filter_projections, project
 
-FIELD_MM = 360.0
+FIELD_MM = 340.0
 SPECTRUM = ((0.35, 0.0225, 0.0600), (0.40, 0.0195, 0.0420), (0.25, 0.0175, 0.0330))
 """Share, attenuation of water and of dense bone (1/mm) of each energy bin, near 120 kV."""
 BONE_HU = 1300.0
-PHOTONS = 1.6e6
+PHOTONS = 1.0e6
 """Per ray at dose 1; makes about 10 HU in the mediastinum with the Shepp-Logan kernel at 256 x 256."""
 ELECTRONIC = 12.0
 """Standard deviation of the electronic noise, photons."""
 WATER_ORDER = 4
+CUTOFF = 1.25
+"""Cut-off of the kernel, of the Nyquist frequency of the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,20 +51,15 @@ def texture(shape: tuple[int, int], coarse: int, generator: torch.Generator) -> 
 
 
 def anatomy(slices: int, size: int, seed: int) -> Tensor:
-    """HU (S, size, size) of a chest from the diaphragm (first slice) to the aortic arch, twice supersampled."""
+    """HU (S, 2 size, 2 size) of a chest from the diaphragm (first slice) to the aortic arch: twice as fine as the images."""
     fine = 2 * size
     axis = (torch.arange(fine) + 0.5) / fine * FIELD_MM - FIELD_MM / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     person = torch.Generator().manual_seed(seed)
-    stature = 1.0 + 0.06 * float(torch.randn((), generator=person).clamp(-1.5, 1.5))
+    stature = 0.95 + 0.05 * float(torch.randn((), generator=person).clamp(-1.5, 1.5))
     vessels = torch.rand((140, 4), generator=person)
     fields = [texture((fine, fine), cells, person) for cells in (40, 90, 160)]
-    found = []
-    for k in range(slices):
-        t = k / max(1, slices - 1)
-        image = _slice(x, y, t, stature, vessels, fields)
-        found.append(torch.nn.functional.avg_pool2d(image[None, None], 2)[0, 0])
-    return torch.stack(found)
+    return torch.stack([_slice(x, y, k / max(1, slices - 1), stature, vessels, fields) for k in range(slices)])
 
 
 def _slice(x: Tensor, y: Tensor, t: float, s: float, vessels: Tensor, fields: list[Tensor]) -> Tensor:
@@ -75,11 +72,11 @@ def _slice(x: Tensor, y: Tensor, t: float, s: float, vessels: Tensor, fields: li
     cage = _ellipse(x, y, 0, -2, width - s * 30, depth - s * 26)
     image[body] = -100.0
     image[inner] = 55.0
-    image = torch.where(body & ~inner, image + 9 * fatty, image)
-    image = torch.where(inner, image + 5 * soft + 4 * fine, image)
+    image = torch.where(body & ~inner, image + 4 * fatty, image)
+    image = torch.where(inner, image + 4 * soft + 2 * fine, image)
     # intermuscular fat between the muscles of the wall
     wall = inner & ~cage
-    image = torch.where(wall & (soft > 0.6), torch.full_like(image, -85.0), image)
+    image = torch.where(wall & (soft > 1.5), torch.full_like(image, -85.0), image)
     lungs = torch.zeros_like(body)
     for side in (-1, 1):
         lung = _ellipse(x, y, side * s * 72, s * 4, s * (50 + 6 * math.sin(3 * t)), s * (70 + 6 * t), side * 0.12) & cage
@@ -90,8 +87,8 @@ def _slice(x: Tensor, y: Tensor, t: float, s: float, vessels: Tensor, fields: li
     if t < 0.22:  # dome of the liver
         lungs &= ~_ellipse(x, y, -s * 66, -s * 6, s * 52 * (1 - t / 0.22) ** 0.5, s * 62 * (1 - t / 0.22) ** 0.5)
     image = torch.where(lungs, -860 + 16 * fine + 10 * soft, image)
-    image = torch.where(heart & cage, 48 + 4 * soft + 3 * fine, image)
-    fat_around = mediastinum & cage & ~heart & (soft + 0.5 * fine > 0.15)
+    image = torch.where(heart & cage, 48 + 4 * soft + 1.5 * fine, image)
+    fat_around = mediastinum & cage & ~heart & (soft > 0.9)
     image = torch.where(fat_around, -80 + 8 * fine, image)
     for number in range(len(vessels)):
         u, v, w, phase = (float(n) for n in vessels[number])
@@ -153,5 +150,6 @@ def scan(projections: Projections, dose: float, kernel: str, seed: int, size: in
     counts = torch.poisson(mean, generator=generator) + ELECTRONIC * torch.randn(mean.shape, generator=generator)
     seen = -torch.log(counts.clamp(min=1.0) / (PHOTONS * dose))
     lengths = sum(c * seen ** n for n, c in enumerate(projections.water.tolist(), 1))
-    image = back_project(filter_projections(lengths / projections.pixel_mm, kernel), size)
+    cutoff = CUTOFF * size / mean.shape[-1]  # of the detector's Nyquist frequency: finer than the image would only alias
+    image = back_project(filter_projections(lengths / projections.pixel_mm, kernel, min(1.0, cutoff)), size)
     return (image - 1.0) * 1000.0
