@@ -38,14 +38,32 @@ class ArrivalDesk:
         c = place.config.completion
         self._waits = Waits(c.quiet, c.contiguous, c.announced, c.forced)
         self._started, self._boot = clock.monotonic(), clock.boot_id()
+        self._known: dict[int, tuple[int, tuple[Arrival, ...]]] = {}  # series id -> (changes, what has arrived)
 
     def look(self) -> int:
         """Freeze a revision of every series that is complete; the number of them."""
         with self._place.reader.connect() as conn:
             rows = index.open_series(conn)
+        self._known = {row.id: self._known[row.id] for row in rows if row.id in self._known}
         return sum(self._look_at(row) for row in rows)
 
     def _look_at(self, row: Any) -> bool:
+        """Whether a revision was frozen. A series that cannot be looked at holds up no other."""
+        try:
+            return not self._too_early(row) and self._decide(row)
+        except Exception as error:
+            event(log, "a series could not be looked at", logging.ERROR, error, series=row.series_uid)
+            return False
+
+    def _too_early(self, row: Any) -> bool:
+        """Whether not even the shortest wait can be over, so that nothing needs to be read."""
+        now, w = clock.monotonic(), self._waits
+        if row.operator_word is not None or row.boot_id != self._boot or row.last_mono > now:
+            return False
+        return now < max(row.last_mono, self._started) + min(w.quiet, w.contiguous, w.announced) \
+            and now < max(row.first_mono, self._started) + w.forced
+
+    def _decide(self, row: Any) -> bool:
         with self._place.reader.connect() as conn:
             arrivals = self._arrivals(conn, row)
         if arrivals is None:
@@ -56,12 +74,15 @@ class ArrivalDesk:
     def _arrivals(self, conn: sa.Connection, row: Any) -> SeriesArrivals | None:
         """What is known of a series; None while a second version waits for its name."""
         if index.unclassified(conn, row.id):
+            self._known.pop(row.id, None)
             return None
+        if self._known.get(row.id, (None, ()))[0] != row.changes:
+            self._known[row.id] = (row.changes, tuple(
+                Arrival(i.received_mono, i.instance_number, i.position_mm, i.acquisition_number, i.number_of_frames,
+                        i.images_in_acquisition, i.series_instances) for i in index.current_instances(conn, row.id)))
         how = conn.execute(sa.select(association.c.how).where(association.c.id == row.last_association_id)).scalar()
         return SeriesArrivals(
-            tuple(Arrival(i.received_mono, i.instance_number, i.position_mm, i.acquisition_number, i.number_of_frames,
-                          i.images_in_acquisition, i.series_instances) for i in index.current_instances(conn, row.id)),
-            row.first_mono, row.last_mono, row.boot_id, how == "released",
+            self._known[row.id][1], row.first_mono, row.last_mono, row.boot_id, how == "released",
             bool(index.open_associations(conn, row.id) - {row.last_association_id}), row.operator_word is not None)
 
     def _complete(self, row: Any, by: CompletedBy) -> bool:

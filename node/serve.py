@@ -47,12 +47,13 @@ class Child:
     name: str
     argv: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
     failures: int = 0
     started: float = 0.0
     due: float = field(default_factory=time.monotonic)
 
     def start(self, parent: int) -> None:
-        self.started = time.monotonic()
+        self.started, self.starts = time.monotonic(), self.starts + 1
         self.process = subprocess.Popen(self.argv, preexec_fn=lambda: _die_with(parent))
         log.info("%s started, process %d", self.name, self.process.pid)
 
@@ -157,8 +158,8 @@ class Supervisor:
         """Start what is due, note what ended; an exit code other than 0 when going on makes no sense."""
         for child in self.children:
             ended = child.ended()
-            if ended == WRONG_USE and child.failures == 1:
-                return WRONG_USE  # its own line on stderr says why
+            if ended == WRONG_USE and child.starts == 1:
+                return WRONG_USE  # its own line on stderr says why; later on, one wrong edit must not stop the other process
             if ended is not None:
                 log.warning("%s ended with code %d, starts again in %.1f s", child.name, ended, child.due - time.monotonic())
             if child.process is None and time.monotonic() >= child.due and not self._stop:

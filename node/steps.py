@@ -86,9 +86,9 @@ class RevisionSteps:
         if row.number < row.newest:
             return without_engine(row, len(versions), Reason.SUPERSEDED)
         if before is not None:
-            kept = load_pictures(self._pictures(before[0]))
-            if kept is not None:
-                return load(before[1], kept)
+            known, kept = load(before[1]), load_pictures(self._pictures(before[0]))
+            if kept is not None or known.end is not End.ASSESSED:
+                return dataclasses.replace(known, pictures=kept or ())
         try:
             return self._assess_files([self._place.objects.path(v.path) for v in foreign])
         except PASSING as error:
@@ -140,6 +140,10 @@ class RevisionSteps:
                                      objects=[{"kind": o.kind, "sop_class": o.sop_class_uid, "sop_uid": o.sop_uid} for o in made.kept],
                                      destinations=names, planned=planned, mode=self._place.config.deliver.mode, held=made.hold or None,
                                      notes=list(made.notes) or None)
+            older = conn.execute(sa.select(revision.c.id).where(
+                revision.c.series_id == row.series_id, revision.c.number < row.number)).scalars().all()
+        for revision_id in older:
+            self._pictures(revision_id).unlink(missing_ok=True)  # only the newest are needed, for a corrected identity
         self._wake()
 
     def deliver(self, delivery_id: int, attempt: int) -> None:

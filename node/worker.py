@@ -80,7 +80,7 @@ class Worker:
             namer.join(5)
             with self.place.durable.begin() as conn:
                 self.place.audit.append(conn, "application-stop", ACTOR)
-            self.place.audit.anchor()
+            self._guarded(self.place.audit.anchor)
 
     def stop(self) -> None:
         self._stop.set()

@@ -33,7 +33,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `status` is (0000,0900) when `kind` is STATUS; `comment` is (0000,0902) or our own words, no patient data."""
+    """One answer. `status` is (0000,0900) when `kind` is STATUS; `comment` are our own words, no patient data."""
 
     kind: Kind
     status: int | None = None

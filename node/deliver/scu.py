@@ -31,9 +31,6 @@ _config.STORE_SEND_CHUNKED_DATASET = True
 
 log = logging.getLogger("node.deliver")
 
-COMMENT_LIMIT = 64
-"""Characters of (0000,0902) that are kept (its VR is LO)."""
-
 
 @dataclass(frozen=True)
 class Peer:
@@ -130,7 +127,7 @@ def _store(assoc: Any, item: Item, watch: ProgressWatch) -> Answer:
         return Answer(kind, comment=type(error).__name__)
     if "Status" not in status:
         return Answer(Kind.NO_RESPONSE, comment="no progress in time" if watch.fired else "association ended before the response")
-    return Answer(Kind.STATUS, int(status.Status), _clean(str(status.get("ErrorComment", ""))))
+    return Answer(Kind.STATUS, int(status.Status))  # Error Comment (0000,0902) is left alone: archives quote patients in it
 
 
 def _why_not(assoc: Any, watch: ProgressWatch) -> Answer:
@@ -152,11 +149,6 @@ def _syntaxes(file: pydicom.FileDataset) -> list[str]:
     """Transfer syntaxes to propose for a file: its own, and Implicit VR Little Endian where that needs no decoding."""
     own = str(file.file_meta.TransferSyntaxUID)
     return [own, str(ImplicitVRLittleEndian)] if own == ExplicitVRLittleEndian else [own]
-
-
-def _clean(comment: str) -> str:
-    """A peer's words, short and without control characters."""
-    return "".join(c if c.isprintable() else "?" for c in comment)[:COMMENT_LIMIT]
 
 
 def _unacknowledged(assoc: Any) -> int:
