@@ -41,6 +41,8 @@ DEVICE_MANUFACTURER = _dcm("121014", "Device Observer Manufacturer")
 DEVICE_MODEL, DEVICE_SERIAL = _dcm("121015", "Device Observer Model Name"), _dcm("121016", "Device Observer Serial Number")
 PROCEDURE_REPORTED = _dcm("121058", "Procedure reported")
 PROCEDURES = {"CT": Code("25045-6", "LN", "CT unspecified body region"), "MR": Code("25056-3", "LN", "MRI unspecified body region")}
+ANY_PROCEDURE = _sct("363679005", "Imaging procedure")
+"""What is not scored may be reported all the same (`report.on`); CID 100 has this code for any modality."""
 IMAGE_LIBRARY, IMAGE_LIBRARY_GROUP = _dcm("111028", "Image Library"), _dcm("126200", "Image Library Group")
 SOURCE, MODALITY = _sct("260753009", "Source"), _dcm("121139", "Modality")
 MODALITIES = {"CT": _dcm("CT", "Computed Tomography"), "MR": _dcm("MR", "Magnetic Resonance")}

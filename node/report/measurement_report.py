@@ -59,8 +59,9 @@ class Tree:
     def root(self) -> ContainerContentItem:
         """IMAGING MEASUREMENT REPORT."""
         root = ContainerContentItem(codes.IMAGING_MEASUREMENT_REPORT, is_content_continuous=False, template_id="1500")
+        procedure = codes.PROCEDURES.get(self.a.modality, codes.ANY_PROCEDURE)
         content = [CodeContentItem(codes.LANGUAGE, codes.ENGLISH, R.HAS_CONCEPT_MOD), *self._observer(),
-                   CodeContentItem(codes.PROCEDURE_REPORTED, codes.PROCEDURES[self.a.modality], R.HAS_CONCEPT_MOD), self._library()]
+                   CodeContentItem(codes.PROCEDURE_REPORTED, procedure, R.HAS_CONCEPT_MOD), self._library()]
         measurements = ContainerContentItem(codes.IMAGING_MEASUREMENTS, is_content_continuous=False, relationship_type=R.CONTAINS)
         measurements.ContentSequence = [self._series(), *self._slices(), *self._degradations(), *self._measures(), *self._acquisition()]
         root.ContentSequence = [*content, measurements]
