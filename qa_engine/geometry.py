@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -93,7 +94,7 @@ def missing_slices(places: Sequence[float], numbers: Sequence[int | None]) -> li
     gaps = np.diff(np.asarray(places, float))
     found: list[float] = []
     known = [n for n in numbers if n is not None]
-    steps = [abs(b - a) for a, b in zip(known, known[1:], strict=False)] if len(known) == len(numbers) else []
+    steps = [abs(b - a) for a, b in pairwise(known)] if len(known) == len(numbers) else []
     step = median(steps) if len(steps) >= 4 else 0
     even = bool(steps) and step > 0 and sum(s == step for s in steps) >= 0.75 * len(steps)
     for k, gap in enumerate(gaps):

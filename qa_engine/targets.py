@@ -2,8 +2,8 @@
 
 Each axis is 100 / (1 + (s / s50)^p), s the total of source and added damage in quadrature; s50 and p of soft tissue and MR were fitted to
 full-reference similarity of single degradations (noise, artefact), those of width, lung and bone are our choice: our width is the total
-width, and a sharp kernel is meant to be noisy and to resolve more. Q is the product of the three curves, stretched so that the best and the worst of the training ladder span the scale. A change of
-taste needs no training: the network predicts the physics.
+width, and a sharp kernel is meant to be noisy and to resolve more. Q is the product of the three curves, stretched so that the best and
+the worst of the training ladder span the scale. A change of taste needs no training: the network predicts the physics.
 """
 
 from __future__ import annotations
