@@ -22,7 +22,6 @@ COMMANDS: dict[str, str] = {
     "results": "The results table, as text, CSV or JSON.",
     "model": "Profiles, model card and sha256 of the weights: list, show, import.",
     "sample": "Write a simulated patient as a DICOM series.",
-    "train": "Simulate, fit, calibrate and evaluate the network.",
 }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from qa_engine.prompts import Prompts, mr_type
+from qa_engine.training.dataset import SIMULATED
 
 HELD_OUT = 0.34
 
@@ -58,10 +59,13 @@ def load_caches(files: list[Path]) -> Cache:
 def held_out_rows(subject: np.ndarray, source: np.ndarray, modality: np.ndarray) -> np.ndarray:
     """Boolean rows of subjects that are never fitted: a third of each source's subjects, by a hash of the subject's name.
 
-    Sources with one subject are dealt out by the same hash, so that whole sources are kept out as well.
+    Simulated patients are always fitted: they are no evidence. Sources with one subject are dealt out by the same hash, so that
+    whole sources are kept out as well.
     """
     of_source: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one, where, kind in zip(subject, source, modality, strict=True):
+        if where == SIMULATED:
+            continue
         of_source[(str(kind), str(where))].add(str(one))
     out: set[str] = set()
     alone: dict[str, list[str]] = defaultdict(list)

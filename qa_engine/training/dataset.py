@@ -21,6 +21,7 @@ REGIONS = {
     "spine-cervical": "spine", "spine-lumbar": "spine", "whole_body": "whole-body",
 }
 """Region words of the index files -> region words of the product."""
+SIMULATED = "simulated"
 CROPPED_SOURCES = frozenset({"ibsi_sts", "ibsi-sts"})
 """Sources whose images were cropped around a tumour: usable for physics, no evidence for a region."""
 
@@ -102,4 +103,21 @@ def _png(folder: Path, rows: list[dict[str, str]], role: str) -> list[TrainingSe
                                     row.get("ship", "yes") == "yes", row["source_key"] in CROPPED_SOURCES, spacing, slices,
                                     tuple(gap * i for i in range(len(slices))), contrast=row["contrast"],
                                     field_strength_t=_number(row["field_strength_t"], 0.0) or None))
+    return found
+
+
+def simulated_series(modality: str, patients: int = 5, doses: tuple[float, ...] = (1.0, 0.3), seed: int = 1000) -> list[TrainingSeries]:
+    """Simulated patients (DESIGN section 9) as training series of the source SIMULATED; they are fitted, never held out or counted."""
+    from qa_engine.simulation import patient_ct, patient_mr
+    from qa_engine.simulation.dicom_series import simulate_arrays
+
+    kind, region, field = (("ct", "chest", patient_ct.FIELD_MM) if modality == "CT" else ("mr", "head", patient_mr.FIELD_MM))
+    found = []
+    for number in range(patients):
+        arrays = simulate_arrays(kind, doses, slices=5, size=256, seed=seed + number)
+        for dose, array in zip(doses, arrays, strict=True):
+            pixels = [np.round(image).astype(np.float32) for image in array]
+            found.append(TrainingSeries(f"simulated-{kind}-{number}-{dose:g}", f"simulated-{kind}-{number}", SIMULATED, modality, region,
+                                        "patient", True, False, (field / 256, field / 256), pixels, tuple(40.0 * k for k in range(5)),
+                                        contrast="" if modality == "CT" else "T1"))
     return found

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from qa_engine.measures import MEASURE_NAMES, measure_slices, normalised
 from qa_engine.measures.edges import edge_widths
@@ -35,6 +36,11 @@ LADDERS: dict[str, tuple[tuple[Step, ...], ...]] = {
 }
 SMALLEST = 64
 """Slices with fewer pixels a side are left out."""
+REFERENCE_MM = 0.9
+"""MR noise is stated at this pixel or coarser: what finer pixels show beyond it disappears when they are averaged."""
+INTERPOLATED_SHARE = 0.34
+LARGEST_INTERPOLATED = 400
+"""Share of MR slices of at most so many pixels a side that are zero-filled to twice the matrix after the damage, as scanners do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +61,10 @@ class Version:
 
 
 def source_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> np.ndarray:
-    """(B,3) noise, width, artefact of slices as received, from measures: 7 x 7 mode in tissue x 0.85 (CT), finest diagonal wavelet (MR)."""
+    """(B,3) noise, width, artefact of slices as received, from measures.
+
+    Noise: 7 x 7 mode in tissue x 0.85 (CT); finest diagonal wavelet, of MR with pixels finer than REFERENCE_MM after averaging to them.
+    """
     unit, mask, _ = normalised(image, modality)
     width = edge_widths(smooth(unit, 3), spacing_mm, (0.25,))[:, 0]
     # the 3 x 3 mean that keeps noise out of the slopes widens the edge itself: its own width is taken off in quadrature
@@ -64,18 +73,42 @@ def source_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> np.ndarr
     if modality == "CT":
         noise = 0.85 * noise_mode(unit, mask)
     else:
-        measures = measure_slices(image, spacing_mm, modality)
+        coarse = averaged_to_reference(image, spacing_mm)
+        measures = measure_slices(coarse, spacing_mm * image.shape[1] / coarse.shape[1], modality)
         noise = measures[:, MEASURE_NAMES.index("hh1")].exp() / 1000.0
     return torch.stack([noise, width, torch.zeros_like(noise)], 1).numpy()
 
 
-def total_physics(source: np.ndarray, damage: AddedDamage, modality: str) -> np.ndarray:
+def reference_factor(spacing_mm: Tensor) -> float:
+    """What averaging to pixels of REFERENCE_MM leaves of white noise: pixel over REFERENCE_MM, at most 1."""
+    return min(1.0, float(spacing_mm[0].prod().sqrt()) / REFERENCE_MM)
+
+
+def averaged_to_reference(image: Tensor, spacing_mm: Tensor) -> Tensor:
+    """(B,H,W) of one spacing, averaged to pixels of REFERENCE_MM where they are finer, but to no fewer than SMALLEST a side."""
+    factor = max(reference_factor(spacing_mm), SMALLEST / min(image.shape[1:]))
+    if factor >= 1.0:
+        return image
+    size = [round(side * factor) for side in image.shape[1:]]
+    return F.interpolate(image[:, None], size=size, mode="area")[:, 0]
+
+
+def zero_filled(image: Tensor) -> Tensor:
+    """(B,H,W) magnitude images on twice the matrix, as scanners interpolate: k-space padded with zeros."""
+    height, width = image.shape[1:]
+    k = torch.fft.fftshift(torch.fft.fft2(image), dim=(1, 2))
+    k = F.pad(k, ((width + 1) // 2, width // 2, (height + 1) // 2, height // 2))
+    return 4.0 * torch.fft.ifft2(torch.fft.ifftshift(k, dim=(1, 2))).real.clamp(min=0)
+
+
+def total_physics(source: np.ndarray, damage: AddedDamage, modality: str, spacing_mm: Tensor) -> np.ndarray:
     """(B,3) physics of the degraded slices: source and added damage in quadrature, in the source's units.
 
     Noise that a later blur hides still counts: smoothing is no improvement, and the score must not call it one.
     """
     relative = 1.0 if modality == "CT" else 1.0 / damage.signal.numpy()
-    noise = np.hypot(source[:, 0], damage.noise_sd.numpy() * relative)
+    added = 1.0 if modality == "CT" else reference_factor(spacing_mm)
+    noise = np.hypot(source[:, 0], damage.noise_sd.numpy() * relative * added)
     width = np.hypot(source[:, 1], damage.width_mm.numpy())
     artefact = np.hypot(source[:, 2], damage.artefact.numpy() * relative)
     return np.maximum(np.stack([noise, width, artefact], 1), FLOOR[modality])
@@ -113,11 +146,16 @@ def versions(series: list[TrainingSeries], slices_per_series: int, seed: int = 0
                 continue
             spacing = torch.tensor([one.spacing_mm])
             source = source_physics(image, spacing, one.modality)
+            interpolated = (one.modality == "MR" and max(image.shape[1:]) <= LARGEST_INTERPOLATED
+                            and _seed(seed, one.name, place, "interpolated") % 100 < 100 * INTERPOLATED_SHARE)
             for rung, steps in enumerate(LADDERS[one.modality]):
                 generator = torch.Generator().manual_seed(_seed(seed, one.name, place, rung))
                 changed, damage = apply_rung(image, spacing, steps, torch.from_numpy(source[:, 0]), generator, one.modality)
-                yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose, int(place), rung,
-                              total_physics(source, damage, one.modality)[0], measure_slices(changed, spacing, one.modality)[0].numpy(),
+                physics = total_physics(source, damage, one.modality, spacing)[0]
+                if interpolated:
+                    changed = zero_filled(changed)
+                yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose, int(place), rung, physics,
+                              measure_slices(changed, spacing / (1 + interpolated), one.modality)[0].numpy(),
                               slice_views(changed[0], one.modality).numpy().astype(np.float16))
 
 

@@ -19,7 +19,7 @@ from tests.support.node import NodeUnderTest
 from tests.support.ports import wait_for
 from tests.support.sweep import send_raw
 
-pytestmark = [pytest.mark.data, pytest.mark.model]
+pytestmark = [pytest.mark.data, pytest.mark.model, pytest.mark.slow]
 
 TABLE = Path(__file__).with_name("devtest_states.csv")
 COLUMNS = ["file", "answer", "arrival", "end", "reason"]
