@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from node.config_text import ConfigError, Source, read_source
+from qa_engine.policy import THRESHOLDS
 
 DEFAULT_FILE = "config.yaml"
 _SIZES = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -132,8 +133,8 @@ class Threshold(Section):
 
 
 class Thresholds(Section):
-    CT: Threshold = Threshold(good_from=60, reject_below=35)
-    MR: Threshold = Threshold(good_from=60, reject_below=35)
+    CT: Threshold = Threshold(good_from=THRESHOLDS["CT"][1], reject_below=THRESHOLDS["CT"][0])
+    MR: Threshold = Threshold(good_from=THRESHOLDS["MR"][1], reject_below=THRESHOLDS["MR"][0])
 
 
 class Engine(Section):

@@ -77,6 +77,16 @@ class Model:
         self._network.eval()
         self.identity = ModelIdentity(profile, str(card["version"]), hashlib.sha256(weights.read_bytes()).hexdigest())
 
+    @property
+    def network(self) -> MedIQA:
+        """The network in evaluation mode."""
+        return self._network
+
+    @property
+    def log_physics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation (2,3) by which the axes are standardised."""
+        return self._mean, self._std
+
     def calibration(self, modality: str) -> Calibration:
         """Conformal calibration of the modality; KeyError when the model has none."""
         row = self.card["calibration"][modality]

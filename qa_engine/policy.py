@@ -7,12 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+THRESHOLDS: Mapping[str, tuple[float, float]] = {"CT": (35.0, 50.0), "MR": (25.0, 40.0)}
+"""modality -> (reject_below, good_from); config.yaml shows the same. MR stands lower: so do all of its scores, and its interval is wider."""
+
 
 @dataclass(frozen=True)
 class Policy:
     """thresholds: modality -> (reject_below, good_from) in points; slices: salient or full; device: auto, cpu or cuda:N."""
 
-    thresholds: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"CT": (35.0, 50.0), "MR": (35.0, 50.0)})
+    thresholds: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(THRESHOLDS))
     max_interval: float = 60.0
     slices: str = "salient"
     device: str = "auto"

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "audit": "The audit log: list, verify, export.",
     "results": "The results table, as text, CSV or JSON.",
     "model": "Profiles, model card and sha256 of the weights: list, show, import.",
+    "train": "Make weights: simulate, fit, evaluate, region, envelope.",
     "sample": "Write a simulated patient as a DICOM series.",
 }
 

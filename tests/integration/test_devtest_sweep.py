@@ -32,7 +32,7 @@ def sent_instance(file: Path) -> str:
         return ""
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_each_file_ends_in_its_documented_state(tmp_path: Path) -> None:
     corpus = data_folder() / "devtest"
     files = sorted(p for p in corpus.rglob("*") if p.is_file() and p.name != "manifest.csv")

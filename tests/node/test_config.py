@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.config import Config, ConfigError, load, parse_size
+from qa_engine.policy import THRESHOLDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,7 +57,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 
 def test_thresholds() -> None:
-    assert (Config().thresholds("CT").good_from, Config().thresholds("MR").reject_below) == (60, 35)
+    assert {m: (Config().thresholds(m).reject_below, Config().thresholds(m).good_from) for m in ("CT", "MR")} == THRESHOLDS
     assert Config().thresholds("US") is None and Config().thresholds("model_config") is None
 
 

@@ -1,0 +1,146 @@
+"""`mediqa train simulate|fit|evaluate|region|envelope`: how the shipped weights are made (docs/model-card.md has the figures)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json, print_table
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, fit, evaluate, region, envelope.")
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
+CachesArgument = Annotated[list[Path], typer.Argument(help="Files that `mediqa train simulate` wrote.")]
+MODALITIES = ("CT", "MR")
+
+
+def _said(quiet: bool) -> Any:
+    return (lambda line: None) if quiet else (lambda line: print(f"train: {line}", file=sys.stderr, flush=True))
+
+
+def _existing(data: Path) -> None:
+    if not (data / "train" / "index.csv").is_file():
+        fail(f"no train/index.csv in {data}; give the folder of training data with --data", WRONG_USE)
+
+
+def _caches(files: list[Path]) -> Any:
+    from qa_engine.training.cache import load_caches
+
+    missing = [str(f) for f in files if not f.is_file()]
+    if missing:
+        fail(f"no such file: {missing[0]}; mediqa train simulate writes it", WRONG_USE)
+    try:
+        return load_caches(files)
+    except (ValueError, KeyError, OSError) as error:
+        fail(f"not a cache of mediqa train simulate ({type(error).__name__})", WRONG_USE)
+
+
+@app.command()
+def simulate(out: Annotated[Path, typer.Argument(help="Folder for the caches; they hold pixels of the scans: keep them where the scans are.")],
+             data: DataOption, modality: Annotated[str, typer.Option(help="CT, MR or both.")] = "both",
+             slices: Annotated[int, typer.Option(min=1, max=5, help="Slices of each series.")] = 2,
+             part: Annotated[str, typer.Option(help="K/N: the K-th of N shares, so that N processes can work at once.")] = "1/1",
+             patients: Annotated[int, typer.Option(min=0, help="Simulated patients per modality (in the first share).")] = 5,
+             quiet: QuietOption = False) -> None:
+    """Degrade each slice along the ladder and keep views, measures and known physics."""
+    from qa_engine.training import ladder
+    from qa_engine.training.dataset import load_training_series, simulated_series
+
+    _existing(data)
+    which, _, of = part.partition("/")
+    if not (which.isdigit() and of.isdigit() and 1 <= int(which) <= int(of)):
+        fail("--part is K/N with K from 1 to N", WRONG_USE)
+    if modality not in (*MODALITIES, "both"):
+        fail("--modality is CT, MR or both", WRONG_USE)
+    say = _said(quiet)
+    out.mkdir(parents=True, exist_ok=True)
+    for kind in MODALITIES if modality == "both" else (modality,):
+        series = load_training_series(data, kind)[int(which) - 1::int(of)]
+        if which == "1":
+            series += simulated_series(kind, patients)
+        path = out / f"{kind.lower()}-{which}-of-{of}.npz"
+        found = list(ladder.versions(series, slices, progress=lambda k, n, kind=kind: say(f"{kind} series {k + 1} of {n}")))
+        if not found:
+            fail(f"no {kind} series in share {part}")
+        ladder.save(found, path, kind)
+        say(f"{path}: {len(found)} versions of {len(series)} series")
+
+
+@app.command()
+def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
+        minutes: Annotated[float, typer.Option(min=0.01, help="Time for the network.")] = 15.0,
+        seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+        profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
+        version: Annotated[str, typer.Option(help="Version that reports will name.")] = "local",
+        as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Fit the network, calibrate it on the subjects kept out, write weights and card; try it with `mediqa model import`."""
+    from qa_engine.measures import MEASURE_NAMES
+    from qa_engine.model import save_model
+    from qa_engine.training.calibrate import novelty, report
+    from qa_engine.training.fit import FitSettings
+    from qa_engine.training.fit import fit as fit_network
+
+    cache = _caches(caches)
+    if cache.held_out.all() or not cache.held_out.any() or len(set(cache.is_mr.tolist())) < 2:
+        fail("the caches must hold CT and MR, with subjects to fit and subjects to keep out", WRONG_USE)
+    out.mkdir(parents=True, exist_ok=True)
+    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed), out / f"{profile}.checkpoint", _said(quiet))
+    found = report(network, standard, cache)
+    extra = {"standard.mean": standard.mean, "standard.std": standard.std, **novelty(network, cache)}
+    path = save_model(network, extra, {"version": version, "measures": list(MEASURE_NAMES), "calibration": found, "minutes": minutes},
+                      out, profile)
+    _show({"weights": str(path), "calibration": found}, found, as_json)
+
+
+@app.command()
+def evaluate(caches: CachesArgument, profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
+             weights: Annotated[Path | None, typer.Option(help="Folder of the weights; default: the installed ones.")] = None,
+             as_json: JsonOption = False) -> None:
+    """Figures on the subjects kept out of training: half width of the interval, correlations, order of versions of one slice."""
+    from qa_engine.model import WEIGHTS, ModelMissing, load_model
+    from qa_engine.training.calibrate import report
+    from qa_engine.training.fit import Standard
+
+    cache = _caches(caches)
+    try:
+        model = load_model(profile, weights or WEIGHTS)
+    except ModelMissing as error:
+        fail(str(error))
+    found = report(model.network, Standard(*model.log_physics), cache)
+    _show({"profile": profile, "sha256": model.identity.sha256, "calibration": found}, found, as_json)
+
+
+@app.command()
+def region(data: DataOption, out: Annotated[Path, typer.Option(help="File for the coefficients (.safetensors).")],
+           as_json: JsonOption = False) -> None:
+    """Fit the region of a slice; prints the share of slices right with subjects left out."""
+    from qa_engine.training.fit_region import fit_region
+
+    _existing(data)
+    found = fit_region(data, out)
+    print_json({"accuracy": found}) if as_json else print_table("", ["modality", "accuracy"], [[k, v] for k, v in found.items()])
+
+
+@app.command()
+def envelope(data: DataOption, out: Annotated[Path | None, typer.Option(help="File for the table (JSON of the counts).")] = None,
+             as_json: JsonOption = False) -> None:
+    """Count the real, uncropped subjects of each cell (docs/decisions/0002)."""
+    from qa_engine.envelope import count_cells
+
+    _existing(data)
+    found = count_cells(data)
+    if out is not None:
+        out.write_text(json.dumps({"cells": found["cells"]}, indent=1) + "\n", encoding="utf-8")
+    print_json(found) if as_json else print_table("", ["cell", "subjects"], [[k, v] for k, v in found["cells"].items()])
+
+
+def _show(whole: dict[str, Any], found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(whole)
+        return
+    print_table("Subjects kept out of training", ["modality", "subjects", "half width", "SRCC slice", "SRCC series", "pairs"],
+                [[m, c["subjects"], c["half_width"], c["srcc_slice"], c["srcc_series"], c["pairs"]] for m, c in found.items()])
