@@ -17,6 +17,8 @@ from typing import Any, TextIO
 FIELDS = "fields"
 MAX_FIELD = 300
 FRAMES = 6
+SILENT = ("pydicom", "pynetdicom", "highdicom", "pylibjpeg")
+"""Libraries whose messages hold values of data elements."""
 
 
 class JsonLines(logging.Formatter):
@@ -49,10 +51,12 @@ def configure(level: str, process: str, stream: TextIO | None = None) -> None:
     """Sends the root logger's records as JSON lines to `stream` (stderr); silences libraries that quote what they read."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(process))
+    # pydicom sets the level of its logger when it is imported, maybe after this: the handler has the last word
+    handler.addFilter(lambda record: record.name.partition(".")[0] not in SILENT)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in ("pydicom", "pynetdicom", "highdicom", "pylibjpeg"):  # their messages hold values of data elements
+    for name in SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     for name in ("sqlalchemy", "alembic", "apscheduler", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
