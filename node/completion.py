@@ -57,7 +57,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class SeriesArrivals:
-    """What is known of an open series. The order of `instances` does not matter.
+    """What is known of an open series. The order of `instances`, the current versions, does not matter; there may be none (conflicts only).
 
     first_mono, last_mono: monotonic times of the first and of the newest new or changed instance, taken in the boot `boot_id`.
     last_association_released: the association that brought the newest instance ended by A-RELEASE.
@@ -91,8 +91,6 @@ def decide(series: SeriesArrivals, now_mono: float, boot_id: str, waits: Waits, 
     """Whether `series` is complete at `now_mono` of boot `boot_id`, watched by this process since `started_mono` of the same boot."""
     if series.operator_word:
         return Complete(CompletedBy.OPERATOR)
-    if not series.instances:
-        return Wait(now_mono + waits.quiet)
 
     def seen(mono: float) -> float:
         # a time of another boot (or one that cannot be) means nothing here, one before our start may hide what came while nobody

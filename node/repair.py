@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from node.deliver import ledger
 from node.log import event
+from node.receive.admission import STAND_IN
 from node.steps import end_revision, revision_row, without_engine
 from node.workflow import LIVE, WorkflowEngine, assess_id, deliver_id
 from node.workplace import ACTOR, Workplace
 from qa_engine.outcome import Reason
 from storage import clock
-from storage.schema import result_object, revision
+from storage.schema import result_object, revision, series
 
 log = logging.getLogger("node.repair")
 
@@ -42,6 +43,11 @@ class Repair:
             except Exception as error:
                 event(log, "repair failed", logging.ERROR, error, part=part.__name__)
 
+    def waiting(self) -> int:
+        """How many revisions have no end yet."""
+        with self._place.reader.connect() as conn:
+            return int(conn.execute(sa.select(sa.func.count()).where(revision.c.outcome.is_(None))).scalar_one())
+
     def revisions(self) -> None:
         """A revision without end has a live workflow, or gets one, or is set aside after three tries."""
         with self._place.reader.connect() as conn:
@@ -52,9 +58,10 @@ class Repair:
         """A revision that should have result objects and has none is reported again, three times at most."""
         wanted = self._place.config.report.on
         with self._place.reader.connect() as conn:
-            rows = list(conn.execute(sa.select(revision.c.id, revision.c.attempt).where(
+            rows = list(conn.execute(sa.select(revision.c.id, revision.c.attempt).join(series, series.c.id == revision.c.series_id).where(
                 revision.c.outcome.in_(wanted), revision.c.attempt <= TRIES, revision.c.report_seconds.is_(None),
                 sa.func.coalesce(revision.c.reason, "") != str(Reason.OWN_RESULT),
+                ~series.c.study_uid.startswith(STAND_IN), ~series.c.series_uid.startswith(STAND_IN),
                 ~sa.exists().where(result_object.c.revision_id == revision.c.id))))
         self._plan_again(rows, self._give_report_up)
 

@@ -107,7 +107,7 @@ class RevisionSteps:
                 return
             if row.reason == str(Reason.OWN_RESULT):
                 return
-            if STAND_IN in (row.study_uid[:len(STAND_IN)], row.series_uid[:len(STAND_IN)]):
+            if row.study_uid.startswith(STAND_IN) or row.series_uid.startswith(STAND_IN):
                 return  # what names no study or series cannot be answered in it
             versions = [v for v in index.revision_files(conn, revision_id) if not v.own]
             done = conn.execute(sa.select(result_object.c.id).where(result_object.c.revision_id == revision_id).limit(1)).first()

@@ -93,6 +93,7 @@ class Worker:
         next_clock, next_unfinished, next_repair = began + CLOCK_EVERY, began + UNFINISHED_EVERY, began + REPAIR_EVERY
         while not self._stop.is_set():
             self._guarded(self.desk.look)
+            self._guarded(self._pace)
             self._guarded(self.repair.dispatch)
             now = clock.monotonic()
             if now >= next_clock:
@@ -106,6 +107,9 @@ class Worker:
                 self.repair.run()
             self._awake.wait(TICK)
             self._awake.clear()
+
+    def _pace(self) -> None:
+        self.engine.pace(self.repair.waiting() > 1)
 
     def _guarded(self, part: Callable[[], Any]) -> None:
         """A part of the loop that fails (disk full, database busy) is logged and tried again; the loop goes on."""

@@ -27,6 +27,8 @@ ASSESS_RECOVERIES = 2
 DELIVER_RECOVERIES = 50
 LIVE = ("PENDING", "ENQUEUED", "DELAYED")
 POLLING_SECONDS = 0.5
+BUSY_POLLING_SECONDS = 0.05
+"""Between two looks for the next assessment while several wait: a study of many short series is not held up by the looking."""
 ASSOCIATIONS_PER_DESTINATION = 2
 DELIVERIES_AT_ONCE = 8
 ORPHAN_SECONDS = 60.0
@@ -137,6 +139,7 @@ class WorkflowEngine:
         self._suspects: dict[str, float] = {}
         self._engine: sa.Engine | None = None
         self._client: Any = None
+        self._busy = False
 
     def launch(self) -> None:
         """Start the engine: what a killed worker was running is resumed, rows of another contract or executor are dropped."""
@@ -153,7 +156,8 @@ class WorkflowEngine:
         DBOS.launch()
         self._client = DBOSClient(system_database_engine=self._engine, serializer=serializer, application_name=APPLICATION)
         self._drop_foreign()
-        DBOS.register_queue(ASSESS, worker_concurrency=1, polling_interval_sec=self._polling, on_conflict="always_update")
+        self._assess_queue = DBOS.register_queue(ASSESS, worker_concurrency=1, polling_interval_sec=self._polling,
+                                                 on_conflict="always_update")
         DBOS.register_queue(DELIVER, worker_concurrency=DELIVERIES_AT_ONCE, partition_concurrency=ASSOCIATIONS_PER_DESTINATION,
                             polling_interval_sec=self._polling, on_conflict="always_update")
 
@@ -177,6 +181,12 @@ class WorkflowEngine:
         if partition is not None:
             options["queue_partition_key"] = partition
         self._client.enqueue_in_transaction(conn, options, *args)
+
+    def pace(self, busy: bool) -> None:
+        """Look for the next assessment often (`busy`: several wait) or, as at the start, seldom. Called several times a second."""
+        if busy != self._busy:
+            self._assess_queue.set_polling_interval_sec(min(self._polling, BUSY_POLLING_SECONDS) if busy else self._polling)
+            self._busy = busy
 
     def states(self, workflow_ids: Sequence[str]) -> dict[str, str]:
         """State of each of `workflow_ids` that the engine knows: PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, ..."""

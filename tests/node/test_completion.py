@@ -67,6 +67,7 @@ CASES = [
     ("stated count with a gap", changed(without(run(11), 5), images_in_acquisition=10), 50, None),
     ("one enhanced object", run(1, instances=(Arrival(1000.0, 1, None, None, number_of_frames=120),)), 5, CompletedBy.ANNOUNCED),
     ("one single-frame image", run(1), 59, None),
+    ("nothing current, only versions in conflict", replace(ten, instances=(), last_association_released=True), 60, CompletedBy.QUIET),
     ("operator", replace(ten, operator_word=True), 0, CompletedBy.OPERATOR),
 ]
 

@@ -126,6 +126,31 @@ def test_conflict_and_transcoded_change_nothing_that_is_current(bench: Bench) ->
     assert "uid-conflict" in bench.wait_rows(ENDED, 2)[1]["assessment"]
 
 
+def test_a_series_of_nothing_but_conflicts_closes_without_a_revision(bench: Bench) -> None:
+    sets = bench.put_series()
+    elsewhere = copy.deepcopy(sets[0])
+    elsewhere.SeriesInstanceUID = "2.25.4711"
+    bench.put(elsewhere)
+    bench.start()
+    bench.wait_rows("select id from series where state = 'complete'", 2)
+    assert bench.rows("select s.revision, i.arrival, i.current from series s join instance i on i.series_id = s.id "
+                      "where s.series_uid = '2.25.4711'") == [{"revision": 0, "arrival": "conflict", "current": 0}]
+    assert len(bench.wait_rows(ENDED)) == 1
+
+
+def test_what_names_no_study_is_scored_and_not_planned_again(bench: Bench, pacs: ScriptedPacs) -> None:
+    from node.receive.admission import STAND_IN
+
+    bench.put(image(CT, study=f"{STAND_IN}0123456789abcdef"))
+    bench.start()
+    bench.wait_rows(ENDED)
+    bench.stop()
+    bench.start()  # the first thing a worker does is a round of repair
+    bench.wait_rows("select seq from audit where event = 'application-start'", 2)
+    time.sleep(2)
+    assert [r["attempt"] for r in bench.rows(ENDED)] == [1] and pacs.held == {} and "planned again" not in bench.tail()
+
+
 def test_own_results_end_without_the_engine(bench: Bench, pacs: ScriptedPacs) -> None:
     bench.put_series(1, own=True)
     bench.start()
