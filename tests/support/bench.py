@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import tempfile
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from storage.audit_log import AuditLog
 from storage.database import migrate, open_engine, readonly
 from storage.index import ReceivedInstance, admit
 from storage.objects import ObjectStore
-from tests.support.node import ROOT
+from tests.support.forked import ForkedProcess
 from tests.support.ports import wait_for
 from tests.support.small_objects import CT, image
 
@@ -32,6 +31,16 @@ destinations:
 """
 
 
+@cache
+def _empty_database() -> bytes:
+    """A database at this program's version, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = open_engine(Path(folder) / "node.db")
+        migrate(engine)
+        engine.dispose()  # the last connection puts the write-ahead log into the file
+        return (Path(folder) / "node.db").read_bytes()
+
+
 class Bench:
     """`put` series in, `start` the worker, look at rows; `kill` and `stop` end it."""
 
@@ -40,10 +49,12 @@ class Bench:
         self.folder, self.config_file, self.log, self.module = folder, folder / "config.yaml", folder / "worker.log", module
         self.config_file.write_text(CONFIG.format(port=pacs_port, mode=mode), encoding="utf-8")
         self.config = load(self.config_file)
+        if not self.config.database_target.exists():
+            self.config.data_folder.mkdir(mode=0o700)
+            self.config.database_target.write_bytes(_empty_database())
         self.engine = open_engine(self.config.database_target)
-        migrate(self.engine)
         self.store = ObjectStore(self.config.data_folder / "objects", "os")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ForkedProcess | None = None
         self.counted = folder / "assessed.txt"
 
     def put(self, ds: Dataset, own: bool = False, calling_ae: str = "SENDER", **more: Any) -> None:
@@ -71,11 +82,9 @@ class Bench:
             self.put(ds, **more)
         return sets
 
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
-        env = dict(os.environ, ASSESS_COUNT=str(self.counted), OMP_NUM_THREADS="1", **environment)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", self.module, "--config", str(self.config_file)], cwd=ROOT,
-                                            stdout=log, stderr=log, env=env)
+    def start(self, **environment: str) -> ForkedProcess:
+        self.process = ForkedProcess(self.module, ["--config", str(self.config_file)],
+                                     {"ASSESS_COUNT": str(self.counted), **environment}, self.log)
         return self.process
 
     def kill(self) -> None:

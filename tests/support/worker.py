@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def main() -> int:
     import node.deliver.attempt
     import node.reporting
     import node.steps
+    import node.workflow
     from node import worker
 
     steps, attempt = node.steps.RevisionSteps, node.deliver.attempt
@@ -103,6 +105,8 @@ def main() -> int:
         return done
 
     steps.assess, steps.report, attempt.send = stepped("assess", real_assess), stepped("report", real_report), sent
+    worker.TICK = 0.1  # the pace of the loops is no part of what is tested here
+    node.workflow.WorkflowEngine = partial(node.workflow.WorkflowEngine, polling_seconds=0.1)
     node.build.assess_with = lambda config: assess
     node.reporting.renderer = renderer
     return worker.main()
