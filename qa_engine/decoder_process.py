@@ -1,14 +1,15 @@
 """The process that decodes pixel data for `qa_engine.decode.Decoder`; it may be killed by what it reads, and nothing else is lost.
 
-One request per line: {"path", "out", "max_pixels"}; one answer per line: {"plugin", "transfer_syntax"} or {"reason", "text"}.
+One request per line: {"path", "max_pixels", "alarm"}; one answer per line: {"plugin", "transfer_syntax"} or {"reason", "text"}. The array
+goes into the file whose descriptor is the argument. Memory is bounded by what the header describes, so that a bomb ends in a MemoryError.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -19,11 +20,14 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
+from pydicom.pixels.utils import get_expected_length
 
 from qa_engine.decode import NATIVE, PLUGINS, DecodeError
 from qa_engine.outcome import Reason
 
 MAX_BYTES = 8 * 2 ** 30
+SPARE_BYTES = 2 ** 30
+"""Address space beyond what the file and its pixels need: libraries, temporary copies of one frame."""
 MODULES = {"gdcm": "gdcm", "pylibjpeg": "pylibjpeg", "pillow": "pillow", "pyjpegls": "pyjpegls", "pydicom": "pydicom"}
 
 
@@ -52,15 +56,20 @@ def pixel_description(ds: Dataset, max_pixels: int) -> tuple[int, int, int, int]
 
 def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
     """Pixels (F,H,W[,S]), plugin, transfer syntax UID; DecodeError."""
+    size = path.stat().st_size if path.is_file() else 0
+    bound_memory(min(MAX_BYTES, 20 * size))  # deflated data sets grow, those that grow a thousandfold are bombs
     try:
         ds = pydicom.dcmread(path, force=True)
         syntax = str(ds.file_meta.TransferSyntaxUID)
+    except MemoryError:
+        raise
     except Exception:
         raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the file cannot be read as DICOM") from None
     has = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in ds]
     if not has:
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "an image without pixel data")
     rows, columns, frames, samples = pixel_description(ds, max_pixels)
+    bound_memory(4 * rows * columns * frames * samples * (int(ds.get("BitsAllocated", 0) or 64) + 7) // 8)
     if syntax in NATIVE:
         return _native(ds, has[0], (frames, rows, columns, samples)), "pydicom", syntax
     if syntax not in PLUGINS:
@@ -70,7 +79,7 @@ def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
         try:
             array, _ = get_decoder(syntax).as_array(ds, raw=True, decoding_plugin=MODULES[plugin])
             return _shaped(array, (frames, rows, columns, samples)), plugin, syntax
-        except DecodeError:
+        except (DecodeError, MemoryError):
             raise
         except Exception as error:
             problems.append(f"{plugin}: {type(error).__name__}")
@@ -81,8 +90,14 @@ def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
 
 
 def _native(ds: Dataset, keyword: str, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Padding at the end is shorter than a row; a row or more that is left over belongs to an image of another size."""
     try:
+        described, there = get_expected_length(ds), len(ds[keyword].value or b"")
+        if not described <= there < described + max(described // (shape[0] * shape[1]), 2):
+            raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, f"the header describes {described} bytes of pixel data, there are {there}")
         array, _ = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, raw=True)
+    except DecodeError:
+        raise
     except Exception as error:
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION,
                           f"the header describes other pixel data than there is ({type(error).__name__})") from None
@@ -118,29 +133,46 @@ def _extended_twelve_bit(ds: Dataset, path: Path, syntax: str, shape: tuple[int,
     return _shaped(found, shape) if found.size == np.prod(shape) else None
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Decode one file into `out`."""
+def bound_memory(more: int) -> None:
+    """Limit the address space to what is used now, SPARE_BYTES and `more` bytes."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = used + SPARE_BYTES + more
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def answer(request: dict[str, Any], scratch: int) -> dict[str, Any]:
+    """Decode one file into the scratch file."""
+    signal.alarm(int(request["alarm"]))
     try:
         pixels, plugin, syntax = read(Path(request["path"]), int(request["max_pixels"]))
-        np.save(request["out"], np.ascontiguousarray(pixels), allow_pickle=False)
+        with os.fdopen(os.dup(scratch), "wb") as file:
+            file.seek(0)
+            file.truncate()
+            np.save(file, np.ascontiguousarray(pixels), allow_pickle=False)
     except DecodeError as error:
         return {"reason": str(error.reason), "text": error.text}
     except MemoryError:
-        return {"reason": str(Reason.OVER_LIMIT), "text": "decoding needs more memory than there is"}
+        return {"reason": str(Reason.OVER_LIMIT), "text": "decoding needs more memory than it may have"}
+    except OSError as error:
+        return {"reason": str(Reason.OVER_LIMIT), "text": f"there is no room for the decoded pixels ({type(error).__name__})"}
     except Exception as error:
         return {"reason": str(Reason.CORRUPT_PIXEL_DATA), "text": f"decoding failed ({type(error).__name__})"}
+    finally:
+        signal.alarm(0)
     return {"plugin": plugin, "transfer_syntax": syntax}
 
 
 def main() -> None:
-    """Answer requests on stdin until it closes; dies with its parent."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    """Answer requests on stdin until it closes, which it does when the parent dies."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold pixels
+    scratch = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # native codecs print on stdout, which is the channel of answers
     for line in sys.stdin.buffer:
-        out.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
+        out.write(json.dumps(answer(json.loads(line), scratch)).encode() + b"\n")
         out.flush()
 
 
