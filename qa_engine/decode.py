@@ -1,12 +1,14 @@
 """Pixel decoding by named plugins, in a process of its own that may be killed: every file is hostile until its pixels are here.
 
-`Decoder` starts `python -m qa_engine.decoder_process` and talks to it in lines of JSON; arrays come back through a scratch file. The plugin
-for each transfer syntax is chosen here, by measured speed and exactness (docs/decisions/0004), never left to a library's order.
+`Decoder` starts `python -m qa_engine.decoder_process` and talks to it in lines of JSON; arrays come back through a file without a name, so
+that nothing is left behind by a kill. The plugin for each transfer syntax is chosen here, by measured speed and exactness
+(docs/decisions/0004), never left to a library's order.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import subprocess
@@ -16,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -58,7 +60,7 @@ class Decoder:
     def __init__(self, seconds: float = 60.0, max_pixels: int = 2 ** 31) -> None:
         self.seconds, self.max_pixels = seconds, max_pixels
         self._process: subprocess.Popen[bytes] | None = None
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: IO[bytes] | None = None
 
     def __enter__(self) -> Decoder:
         return self
@@ -70,16 +72,15 @@ class Decoder:
         """End the process; a later `read` starts a new one."""
         self._kill()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.close()
             self._scratch = None
 
     def read(self, path: Path) -> DecodedFile:
         """Decode all frames of a file; DecodeError when that is not possible within the limits."""
         process = self._started()
         assert self._scratch is not None and process.stdin is not None
-        out = Path(self._scratch.name) / "pixels.npy"
-        out.unlink(missing_ok=True)
-        request = {"path": str(Path(path).resolve()), "out": str(out), "max_pixels": self.max_pixels}
+        # the alarm ends an orphan that hangs; a living parent kills it first
+        request = {"path": str(Path(path).resolve()), "max_pixels": self.max_pixels, "alarm": math.ceil(self.seconds) + 5}
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
@@ -92,21 +93,28 @@ class Decoder:
             raise DecodeError(Reason.OVER_LIMIT, f"decoding took longer than {self.seconds:g} s") from None
         if "reason" in answer:
             raise DecodeError(Reason(answer["reason"]), str(answer["text"])[:200])
-        try:
-            pixels = np.load(out, allow_pickle=False)
-        except (OSError, ValueError):
-            raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the decoder handed over nothing") from None
-        finally:
-            out.unlink(missing_ok=True)
-        return DecodedFile(pixels, str(answer["plugin"]), str(answer["transfer_syntax"]))
+        return DecodedFile(self._taken(), str(answer["plugin"]), str(answer["transfer_syntax"]))
+
+    def _taken(self) -> np.ndarray:
+        """The array that the process has written."""
+        assert self._scratch is not None
+        with os.fdopen(os.dup(self._scratch.fileno()), "rb") as file:
+            file.seek(0)
+            try:
+                return np.load(file, allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the decoder handed over nothing") from None
+            finally:
+                os.ftruncate(file.fileno(), 0)
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="mediqa-decode-")
+            self._scratch = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the decoder)
         if self._process is None or self._process.poll() is not None:
             env = dict(os.environ, OMP_NUM_THREADS="1")
-            self._process = subprocess.Popen([sys.executable, "-m", "qa_engine.decoder_process"], stdin=subprocess.PIPE,
-                                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env,
+            scratch = self._scratch.fileno()
+            self._process = subprocess.Popen([sys.executable, "-m", "qa_engine.decoder_process", str(scratch)], stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, pass_fds=(scratch,),
                                              cwd=Path(__file__).resolve().parents[1])
         return self._process
 

@@ -96,7 +96,7 @@ def _native(ds: Dataset, keyword: str, shape: tuple[int, int, int, int]) -> np.n
         if not described <= there < described + max(described // (shape[0] * shape[1]), 2):
             raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, f"the header describes {described} bytes of pixel data, there are {there}")
         array, _ = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, raw=True)
-    except DecodeError:
+    except (DecodeError, MemoryError):
         raise
     except Exception as error:
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION,

@@ -15,16 +15,20 @@ SMALLEST = 48
 """Fewest rows and columns of an image that can be judged."""
 OWN_MANUFACTURER = "MedIQA Node"
 CT_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
-MR_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"})
+MR_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.3", "1.2.840.10008.5.1.4.1.1.4.4"})
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 NOT_IMAGES = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.", "1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.9.",
               "1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.67", "1.2.840.10008.5.1.4.1.1.481.", "1.2.840.10008.5.1.4.1.1.30",
               "1.2.840.10008.5.1.4.1.1.4.2", "1.2.840.10008.5.1.4.34.", "1.2.840.10008.5.1.4.39.", "1.2.840.10008.5.1.4.1.1.200.",
-              "1.2.840.10008.1.3.10", "1.2.840.10008.5.1.4.1.1.88", "1.2.840.10008.5.1.4.1.1.4.3")
+              "1.2.840.10008.1.3.10", "1.2.840.10008.5.1.4.1.1.88")
 """Beginnings of SOP Class UIDs of reports, presentation states, documents, waveforms, segmentations, radiotherapy, raw data ..."""
-MAPS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "PROJECTION", "ADC", "FA", "TRACEW", "TRACE", "SUBTRACTION", "SUB",
-                  "EADC", "CBF", "CBV", "MTT", "TTP", "TMAX", "T1 MAP", "T2 MAP", "T2_STAR_MAP", "PHASE MAP", "VELOCITY", "PERFUSION",
-                  "FRACTIONAL_ANISO", "DIFFUSION_ANISO", "TENSOR", "COLFA", "SCREEN SAVE", "CSA RESAMPLED", "VXTL STATE"})
+MAPS = frozenset({"MIP", "MINIP", "MAX IP", "MIN IP", "CSA MIP", "PROJECTION IMAGE", "PROJECTION", "VOLUME RENDER", "SURFACE RENDER", "CURVED MPR",
+                  "ADC", "EADC", "FA", "TRACE", "TRACEW", "FRACTIONAL ANISO", "DIFFUSION ANISO", "TENSOR", "COLFA", "SUBTRACTION", "SUB",
+                  "CBF", "CBV", "RCBF", "RCBV", "RELCBF", "RELCBV", "MTT", "TTP", "TMAX", "T1 MAP", "T2 MAP", "T2 STAR MAP", "PHASE MAP",
+                  "VELOCITY", "SCREEN SAVE", "VXTL STATE"})
+"""Values of Image Type, spaces for underscores, that name a computed map or projection."""
+MAP_UNITS = frozenset({"Z_EFF", "ED", "EDW", "PCT", "MGML"})
+"""Rescale Types of CT maps (PS3.3 C.11.1.1.2): what is not in HU is no CT image."""
 PRIORITY = (Reason.OWN_RESULT, Reason.NOT_AN_IMAGE, Reason.LOCALIZER, Reason.MODALITY_NOT_SCORED, Reason.DERIVED, Reason.COLOUR,
             Reason.TOO_SMALL)
 
@@ -55,7 +59,8 @@ def ineligible(ds: Dataset) -> Reason | None:
     if modality not in SCORED_MODALITIES or sop_class not in CT_CLASSES | MR_CLASSES \
             or (sop_class in CT_CLASSES) != (modality == "CT"):
         return Reason.MODALITY_NOT_SCORED
-    if any(word in MAPS for word in kinds):
+    unit = text(find(ds, "RescaleType", "PixelValueTransformationSequence", frame=0)).upper()
+    if any(word.replace("_", " ") in MAPS for word in kinds) or (modality == "CT" and unit in MAP_UNITS):
         return Reason.DERIVED
     samples = integer(raw(ds, "SamplesPerPixel"))
     photometric = text(raw(ds, "PhotometricInterpretation")).upper()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from qa_engine.geometry import ABSURD_MM, ORIENTATION_DECIMALS, slice_normal, unit_orientation
-from qa_engine.header import find, integer, items, number, numbers, raw, text
+from qa_engine.geometry import ABSURD_MM, slice_normal, unit_orientation
+from qa_engine.header import UNREADABLE, find, integer, items, number, numbers, raw, text
 
 MAX_FRAMES = 20_000
 AIR_HU = -1024.0
+PADDING_HU = -900.0
+"""CT pads with air or less; a Pixel Padding Value that means tissue is a mistake of the header."""
+SAME_DIRECTION = 0.01
+SAME_SPACING = 0.002
+"""Largest difference of direction cosines and relative difference of pixel sizes within one stack."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,22 @@ class Frame:
     thickness_mm: float | None
     slope: float
     intercept: float
-    rescale_note: str
+    rescale_unusable: bool
+    """There is a Rescale Slope or Intercept, but it is zero, absurd or no number."""
     padding: tuple[float, float] | None
     inverted: bool
     bits_stored: int
     signed: bool
 
-    def geometry_key(self) -> tuple[object, ...]:
-        """Frames that can form a stack have the same."""
-        turned = None if self.orientation is None else tuple(round(v, ORIENTATION_DECIMALS) + 0.0 for v in self.orientation)
-        spacing = None if self.spacing_mm is None else tuple(round(v, 3) for v in self.spacing_mm)
-        return self.rows, self.columns, turned, spacing
+    def fits(self, other: Frame) -> bool:
+        """Whether the two can lie in one stack: same matrix, orientation and pixel size."""
+        return (self.rows, self.columns) == (other.rows, other.columns) and _near(self.orientation, other.orientation, SAME_DIRECTION) \
+            and _near(self.spacing_mm, other.spacing_mm, SAME_SPACING * min(self.spacing_mm or (1.0,)))
+
+    @property
+    def located(self) -> bool:
+        """Whether position and orientation are known."""
+        return self.position is not None and self.orientation is not None
 
     def place(self) -> float:
         """Position along the slice normal, mm; only for frames with position and orientation."""
@@ -52,12 +62,22 @@ class Frame:
         return float(slice_normal(self.orientation) @ np.array(self.position))
 
 
+def _near(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
+    return a is b or (a is not None and b is not None and all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True)))
+
+
 def frames_of(path: Path, ds: Dataset) -> Iterator[Frame]:
     """The frames of one object."""
-    count = integer(raw(ds, "NumberOfFrames")) or 1
-    multi = count > 1 or bool(items(ds, "PerFrameFunctionalGroupsSequence"))
-    for index in range(min(max(count, 1), MAX_FRAMES)):
-        yield _frame(path, ds, index, multi)
+    count = min(max(integer(raw(ds, "NumberOfFrames")) or 1, 1), MAX_FRAMES)
+    own = len(items(ds, "PerFrameFunctionalGroupsSequence"))
+    shared: Frame | None = None
+    for index in range(count):
+        if index < own or shared is None:
+            frame = _frame(path, ds, index, count > 1 or own > 0)
+            shared = None if index < own else frame
+        else:  # frames without functional groups of their own differ in nothing but their number
+            frame = replace(shared, index=index, frame=index + 1)
+        yield frame
 
 
 def _spacing(value: object) -> tuple[float, float] | None:
@@ -71,37 +91,46 @@ def _frame(path: Path, ds: Dataset, index: int, multi: bool) -> Frame:
     if position is not None and max(abs(v) for v in position) > ABSURD_MM:
         position = None
     thickness = number(find(ds, "SliceThickness", "PixelMeasuresSequence", frame=where))
-    slope = number(find(ds, "RescaleSlope", "PixelValueTransformationSequence", frame=where))
-    intercept = number(find(ds, "RescaleIntercept", "PixelValueTransformationSequence", frame=where))
-    note = ""
-    if slope is None or slope == 0.0 or abs(slope) > 1e6:
-        note = "" if raw(ds, "RescaleSlope") is None else "Rescale Slope is zero or no number; 1 was used."
-        slope = 1.0
-    if intercept is None or abs(intercept) > 1e9:
-        intercept = 0.0
-    padding = number(raw(ds, "PixelPaddingValue"))
-    limit = number(raw(ds, "PixelPaddingRangeLimit"))
-    span = None if padding is None else (min(padding, limit if limit is not None else padding),
-                                         max(padding, limit if limit is not None else padding))
+    slope, intercept, unusable = _rescale(ds, where)
     return Frame(path, index, index + 1 if multi else None, text(raw(ds, "SOPClassUID")), text(raw(ds, "SOPInstanceUID")),
                  integer(raw(ds, "InstanceNumber")), integer(raw(ds, "Rows")) or 0, integer(raw(ds, "Columns")) or 0, position,
                  unit_orientation(numbers(find(ds, "ImageOrientationPatient", "PlaneOrientationSequence", frame=where), 6)),
                  _spacing(find(ds, "PixelSpacing", "PixelMeasuresSequence", frame=where)),
-                 thickness if thickness is not None and 0 < thickness < 500 else None, slope, intercept, note, span,
+                 thickness if thickness is not None and 0 < thickness < 500 else None, slope, intercept, unusable, _padding(ds),
                  text(raw(ds, "PhotometricInterpretation")).upper() == "MONOCHROME1", integer(raw(ds, "BitsStored")) or 16,
                  bool(integer(raw(ds, "PixelRepresentation")) or 0))
+
+
+def _rescale(ds: Dataset, frame: int | None) -> tuple[float, float, bool]:
+    """Slope, intercept and whether one that is there cannot be used; absent ones are 1 and 0 (PS3.3 C.11.1)."""
+    slope, intercept = (find(ds, keyword, "PixelValueTransformationSequence", frame=frame, unreadable=UNREADABLE)
+                        for keyword in ("RescaleSlope", "RescaleIntercept"))
+    by, plus = (1.0 if slope is None else number(slope)), (0.0 if intercept is None else number(intercept))
+    usable = by is not None and plus is not None and by != 0.0 and abs(by) <= 1e6 and abs(plus) <= 1e9
+    return (by, plus, False) if usable else (1.0, 0.0, True)  # type: ignore[return-value]
+
+
+def _padding(ds: Dataset) -> tuple[float, float] | None:
+    """Range of stored values that mean no data; values whose sign disagrees with Pixel Representation are taken as the bits that they are."""
+    ends = [number(raw(ds, keyword)) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    known = [v for v in ends if v is not None]
+    if ends[0] is None:
+        return None
+    signed, span = bool(integer(raw(ds, "PixelRepresentation")) or 0), float(1 << min(32, max(8, integer(raw(ds, "BitsAllocated")) or 16)))
+    known = [v - span if signed and v >= span / 2 else v + span if not signed and v < 0 else v for v in known]
+    return min(known), max(known)
 
 
 def physical_frame(stored: np.ndarray, frame: Frame, modality: str) -> tuple[np.ndarray, np.ndarray]:
     """Stored values (H,W) -> physical values float32 and a mask that is False on padding.
 
-    CT: HU, padding and what is below -1024 HU become -1024 (air). MR: signal, inverted back where the object is MONOCHROME1.
+    CT: HU, padding and what is below -1024 HU become -1024 (air). MR: signal, padding becomes the darkest.
     """
     values = stored
     if values.dtype.kind in "ui" and frame.bits_stored < values.dtype.itemsize * 8:
         values = _used_bits(values, frame.bits_stored, frame.signed)
     inside = np.ones(values.shape, bool)
-    if frame.padding is not None:
+    if frame.padding is not None and not (modality == "CT" and frame.padding[0] * frame.slope + frame.intercept > PADDING_HU):
         inside = ~((values >= frame.padding[0]) & (values <= frame.padding[1]))
     physical = values.astype(np.float32) * np.float32(frame.slope) + np.float32(frame.intercept)
     if not np.isfinite(physical).all():
@@ -110,8 +139,6 @@ def physical_frame(stored: np.ndarray, frame: Frame, modality: str) -> tuple[np.
     if modality == "CT":
         inside &= physical > AIR_HU - 1000
         return np.where(inside, np.maximum(physical, AIR_HU), AIR_HU).astype(np.float32), inside
-    if frame.inverted:
-        physical = physical.max() - physical
     return np.where(inside, physical, physical.min()).astype(np.float32), inside
 
 

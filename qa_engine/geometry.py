@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
-from statistics import median
+from statistics import median, median_low
 
 import numpy as np
 
 ABSURD_MM = 5000.0
+SAME_PLACE_MM = 0.05
 MISSING_RATIO = 1.5
-ORIENTATION_DECIMALS = 2
+MOST_MISSING = 1000
+"""In one place."""
 
 
 def unit_orientation(values: Sequence[float] | None) -> tuple[float, ...] | None:
@@ -75,35 +76,48 @@ def split_stacks(places: Sequence[float], order: Sequence[float]) -> list[list[i
 
     The n-th image at each position belongs to stack n, the usual order of echoes, phases and b-values; the largest stack first.
     """
-    at: dict[float, list[int]] = defaultdict(list)
-    for k in sorted(range(len(places)), key=lambda k: (order[k], k)):
-        near = round(places[k], 1)
-        key = next((p for p in (near, round(near - 0.1, 1), round(near + 0.1, 1)) if p in at and abs(places[at[p][0]] - places[k]) < 0.05), near)
-        at[key].append(k)
-    depth = max(map(len, at.values()))
-    stacks = [[group[n] for key, group in sorted(at.items()) if len(group) > n] for n in range(depth)]
-    return sorted((sorted(stack, key=lambda k: places[k]) for stack in stacks), key=len, reverse=True)
+    groups: list[list[int]] = []
+    for k in sorted(range(len(places)), key=lambda k: places[k]):
+        if groups and places[k] - places[groups[-1][0]] < SAME_PLACE_MM:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+    for group in groups:
+        group.sort(key=lambda k: (order[k], k))
+    stacks = [[group[n] for group in groups if len(group) > n] for n in range(max(map(len, groups)))]
+    return sorted(stacks, key=len, reverse=True)
 
 
-def missing_slices(places: Sequence[float], numbers: Sequence[int | None]) -> list[float]:
+def missing_slices(places: Sequence[float], numbers: Sequence[int | None], others: Collection[int] = ()) -> list[float]:
     """Positions (mm) at which a slice is missing in a sorted stack (DESIGN section 5).
 
     Where the distance is at least 1.5 times both neighbouring distances, or where Instance Number jumps inside a run whose numbers
-    otherwise step evenly. A spacing that changes within the series misses nothing.
+    otherwise step evenly and the slices beside the jump are no neighbours. A spacing that changes within the series misses nothing, nor
+    does a number that one of the `others`, images of the series outside the stack, has.
     """
-    gaps = np.diff(np.asarray(places, float))
+    gaps = [float(g) for g in np.diff(np.asarray(places, float))]
+    step = _even_step(numbers)
     found: list[float] = []
-    known = [n for n in numbers if n is not None]
-    steps = [abs(b - a) for a, b in pairwise(known)] if len(known) == len(numbers) else []
-    step = median(steps) if len(steps) >= 4 else 0
-    even = bool(steps) and step > 0 and sum(s == step for s in steps) >= 0.75 * len(steps)
     for k, gap in enumerate(gaps):
-        around = [g for g in (gaps[k - 1] if k else None, gaps[k + 1] if k + 1 < len(gaps) else None) if g is not None and g > 1e-3]
+        around = [g for g in (*gaps[max(k - 1, 0):k], *gaps[k + 1:k + 2]) if g > 1e-3]
         lost = 0
         if len(around) == 2 and gap >= MISSING_RATIO * max(around):
             lost = max(1, round(gap / (sum(around) / 2)) - 1)
-        if even and steps[k] > step and steps[k] % step == 0:
-            lost = max(lost, int(steps[k] // step) - 1)
-        lost = min(lost, 1000)
-        found += [float(places[k] + gap * (n + 1) / (lost + 1)) for n in range(lost)]
+        before, after = numbers[k], numbers[k + 1]
+        if step and before is not None and after is not None and gap >= MISSING_RATIO * min(median(gaps), *around):
+            between = range(before + step, after, step) if (after - before) % step == 0 else ()
+            if len(between) <= len(places):  # a jump over more numbers than there are slices begins another run
+                lost = max(lost, sum(n not in others for n in between))
+        lost = min(lost, MOST_MISSING)
+        found += [places[k] + gap * (n + 1) / (lost + 1) for n in range(lost)]
     return found
+
+
+def _even_step(numbers: Sequence[int | None]) -> int:
+    """The step from one Instance Number to the next, with its sign, that at least three quarters of the slices keep; 0 when there is none."""
+    known = [n for n in numbers if n is not None]
+    if len(known) < len(numbers) or len(known) < 5:
+        return 0
+    steps = [b - a for a, b in pairwise(known)]
+    usual = median_low(steps)
+    return usual if sum(s == usual for s in steps) >= 0.75 * len(steps) else 0

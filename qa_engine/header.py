@@ -7,21 +7,58 @@ then the root.
 from __future__ import annotations
 
 import math
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 MAX_TEXT = 256
+MAX_META = 4096
+MAX_INFLATED = 2 ** 30
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+UNREADABLE = object()
+"""Stands for a value that is there but that its VR cannot hold."""
 
 
-def raw(ds: Dataset, keyword: str) -> Any:
-    """The value of a keyword, None when absent, empty or impossible to decode."""
+def read_header(path: Path) -> Dataset | None:
+    """The data set of a file without its pixels; None when it cannot be read as DICOM."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the DICOM library quotes the values that it finds odd
+        try:
+            if _inflates_too_far(path):
+                return None
+            return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        except Exception:  # whatever a parser says of a hostile file, it is not readable
+            return None
+
+
+def _inflates_too_far(path: Path) -> bool:
+    """Whether a deflated data set (PS3.5 A.5) is larger than MAX_INFLATED: the parser would inflate all of it into memory."""
+    with path.open("rb") as file:
+        start = file.read(MAX_META)
+        if start[128:132] != b"DICM" or DEFLATED not in start:
+            return False
+        # preamble, prefix and the twelve bytes of the group length before what it counts (PS3.10 7.1)
+        file.seek(144 + int.from_bytes(start[140:144], "little"))
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := file.read(1 << 20):
+            while block and size <= MAX_INFLATED:
+                size += len(inflate.decompress(block, 1 << 24))
+                block = inflate.unconsumed_tail
+        return size > MAX_INFLATED
+
+
+def raw(ds: Dataset, keyword: str, unreadable: Any = None) -> Any:
+    """The value of a keyword, None when absent or empty, `unreadable` when it is impossible to decode."""
     try:
         value = ds.get(keyword)
     except Exception:  # pydicom raises many kinds of errors on hostile elements; any of them means: no value
-        return None
+        return unreadable
     return None if value is None or value == "" else value
 
 
@@ -83,16 +120,16 @@ def groups(ds: Dataset, frame: int | None) -> Iterator[Dataset]:
     yield ds
 
 
-def find(ds: Dataset, keyword: str, *sequences: str, frame: int | None = None) -> Any:
+def find(ds: Dataset, keyword: str, *sequences: str, frame: int | None = None, unreadable: Any = None) -> Any:
     """The value of `keyword` at the root, or in the functional groups under one of `sequences` (the frame's own first)."""
     for group in groups(ds, frame):
         if group is ds:
-            value = raw(ds, keyword)
+            value = raw(ds, keyword, unreadable)
             if value is not None:
                 return value
         for sequence in sequences:
             for item in items(group, sequence)[:1]:
-                value = raw(item, keyword)
+                value = raw(item, keyword, unreadable)
                 if value is not None:
                     return value
     return None
