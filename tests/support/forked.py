@@ -30,6 +30,7 @@ class ForkedProcess:
 
     def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self._server = _server()
+        log.touch()
         self.pid = int(self._server.ask(start=[module, *arguments], environment=dict(environment), log=str(log)))
         self.returncode: int | None = None
 
