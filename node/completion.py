@@ -2,7 +2,8 @@
 
 DICOM has no sign of the end of a series. A series is complete when nothing new came for the wait (`quiet`); hints shorten the wait and
 never lengthen it: a gap-free run whose association was released (`contiguous`), a stated count that has arrived on such a run
-(`announced`). Two hours after the first instance ends any wait (`forced`), an operator's word at once (`operator`).
+(`announced`). Two hours after the first instance ends any wait (`forced`), an operator's word at once (`operator`). A series that opens
+again waits anew, its two hours as well.
 
 Waiting uses the monotonic clock of one boot. Instances of another boot, or a restart of the worker, wait their full time again: the
 caller passes `started_mono`, the moment from which this process has watched. A step of the wall clock changes nothing.

@@ -88,7 +88,7 @@ def known_sop(conn: sa.Connection, sop_uid: str) -> bool:
 
 
 def admit(conn: sa.Connection, new: ReceivedInstance) -> Admission:
-    """Index an instance whose file is durable. Raises `changes` of the series unless it is a duplicate or our own result."""
+    """Index an instance whose file is durable. A series opens and its `changes` grow unless it is a duplicate."""
     mono, boot, now = clock.monotonic(), clock.boot_id(), new.received_at or clock.utc_now()
     series_id = _series_row(conn, new, mono, boot, now)
     same = conn.execute(sa.select(instance.c.id).where(instance.c.sop_uid == new.sop_uid, instance.c.digest == new.digest,
@@ -107,7 +107,7 @@ def admit(conn: sa.Connection, new: ReceivedInstance) -> Admission:
              for name in FACTS if new.facts.get(name) not in (None, "")}
     conn.execute(series.update().where(series.c.id == series_id).values(
         changes=series.c.changes + 1, state=sa.case((series.c.state == "parked", "parked"), else_="open"), last_at=now, last_mono=mono,
-        first_mono=sa.case((series.c.boot_id == boot, series.c.first_mono), else_=mono), boot_id=boot,
+        first_mono=sa.case(((series.c.boot_id == boot) & (series.c.state == "open"), series.c.first_mono), else_=mono), boot_id=boot,
         last_association_id=new.association_id, calling_ae=new.calling_ae or series.c.calling_ae, **empty))
     return Admission(kind, series_id, instance_id)
 

@@ -1,6 +1,6 @@
 """Tables of node.db (DESIGN section 4). Times are UTC ISO 8601 text with Z; waiting uses the monotonic columns with `boot_id`.
 
-Names avoid those of the workflow engine, whose tables live in the same file (docs/decisions/0002).
+Names avoid those of the workflow engine, whose tables live in the same file (docs/decisions/0001).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ series = Table("series", metadata,
     Column("revision", Integer, nullable=False, default=0),  # newest revision number, 0 before the first
     Column("first_at", String, nullable=False), Column("last_at", String, nullable=False),
     Column("first_mono", Float, nullable=False), Column("last_mono", Float, nullable=False),
-    Column("boot_id", String, nullable=False),  # of first_mono and last_mono
+    Column("boot_id", String, nullable=False),  # of first_mono (the first instance since the series opened) and last_mono
     Column("changes", Integer, nullable=False, default=0),  # raised by each new or changed instance
     Column("last_association_id", Integer), Column("calling_ae", String, nullable=False, default=""),
     Column("operator_word", String),  # complete | rescore, set by the CLI, cleared by the worker

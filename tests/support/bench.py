@@ -22,13 +22,15 @@ from tests.support.small_objects import CT, image
 
 CONFIG = """
 node: {{data: data, log_level: INFO}}
-receive: {{ae_title: MEDIQA, host: 127.0.0.1, port: 0, allow: [{{ae_title: SENDER, networks: [127.0.0.0/8]}}]}}
+receive: {{ae_title: MEDIQA, host: 127.0.0.1, port: 0, allow: [{{ae_title: SENDER, networks: [127.0.0.0/8]}},
+           {{ae_title: OTHER, networks: [127.0.0.0/8]}}, {{ae_title: THIRD, networks: [127.0.0.0/8]}}]}}
 storage: {{reserve: 1 MiB, durability: os}}
-completion: {{quiet: 0.5, contiguous: 0.5, announced: 0.5}}
+completion: {{{completion}}}
 deliver: {{first_retry: 0.5, last_retry: 1, timeout: 3, mode: {mode}}}
 destinations:
-  - {{name: pacs, ae_title: PACS, host: 127.0.0.1, port: {port}}}
+{destinations}
 """
+QUICK = "quiet: 0.5, contiguous: 0.5, announced: 0.5"
 
 
 @cache
@@ -42,13 +44,16 @@ def _empty_database() -> bytes:
 
 
 class Bench:
-    """`put` series in, `start` the worker, look at rows; `kill` and `stop` end it."""
+    """`put` series in, `start` the worker, look at rows; `kill` and `stop` end it.
 
-    def __init__(self, folder: Path, pacs_port: int, mode: str = "live", module: str = "tests.support.worker") -> None:
+    pacs: the port of the one destination, or several of them as (name, port, calling AE titles that it serves).
+    """
+
+    def __init__(self, folder: Path, pacs: int | list[tuple[str, int, str]], mode: str = "live", completion: str = QUICK) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.config_file, self.log, self.module = folder, folder / "config.yaml", folder / "worker.log", module
-        self.config_file.write_text(CONFIG.format(port=pacs_port, mode=mode), encoding="utf-8")
-        self.config = load(self.config_file)
+        self.folder, self.config_file, self.log = folder, folder / "config.yaml", folder / "worker.log"
+        self._pacs, self._completion = [("pacs", pacs, "")] if isinstance(pacs, int) else pacs, completion
+        self.configure(mode)
         if not self.config.database_target.exists():
             self.config.data_folder.mkdir(mode=0o700)
             self.config.database_target.write_bytes(_empty_database())
@@ -56,6 +61,13 @@ class Bench:
         self.store = ObjectStore(self.config.data_folder / "objects", "os")
         self.process: ForkedProcess | None = None
         self.counted = folder / "assessed.txt"
+
+    def configure(self, mode: str) -> None:
+        """Write the configuration; a worker that runs does not look at it."""
+        destinations = "\n".join(f"  - {{name: {name}, ae_title: PACS, host: 127.0.0.1, port: {port}, serves: [{serves}]}}"
+                                 for name, port, serves in self._pacs)
+        self.config_file.write_text(CONFIG.format(completion=self._completion, mode=mode, destinations=destinations), encoding="utf-8")
+        self.config = load(self.config_file)
 
     def put(self, ds: Dataset, own: bool = False, calling_ae: str = "SENDER", **more: Any) -> None:
         """Store and index one data set as reception does."""
@@ -83,7 +95,7 @@ class Bench:
         return sets
 
     def start(self, **environment: str) -> ForkedProcess:
-        self.process = ForkedProcess(self.module, ["--config", str(self.config_file)],
+        self.process = ForkedProcess("tests.support.worker", ["--config", str(self.config_file)],
                                      {"ASSESS_COUNT": str(self.counted), **environment}, self.log)
         return self.process
 

@@ -1,0 +1,107 @@
+"""When a running worker takes a series for complete: an operator's word, the longest wait, late instances, restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from typer.testing import CliRunner
+
+from node.cli import app
+from tests.support.bench import Bench
+from tests.support.scripted_pacs import ScriptedPacs
+from tests.support.small_objects import CT, image
+
+ENDED = "select * from revision where outcome is not null order by id"
+LONG = "quiet: 600, contiguous: 600, announced: 600"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[str], Bench]]:
+    """Makes a bench with these waits; killed at the end."""
+    made: list[Bench] = []
+    with ScriptedPacs() as pacs:
+        def make(completion: str) -> Bench:
+            made.append(Bench(tmp_path / f"node-{len(made)}", pacs.port, completion=completion))
+            return made[-1]
+        yield make
+        for bench in made:
+            bench.kill()
+
+
+def another(first: Dataset, number: int) -> Dataset:
+    return image(CT, study=first.StudyInstanceUID, series=first.SeriesInstanceUID, number=number)
+
+
+def reasons(bench: Bench) -> list[tuple[str, int]]:
+    return [(r["completed_by"], r["instances"]) for r in bench.rows("select * from revision order by id")]
+
+
+def test_operator_completes_what_would_wait_and_the_reason_is_kept(make: Callable[[str], Bench]) -> None:
+    bench = make(LONG)
+    bench.start()
+    sets = bench.put_series(3)
+    time.sleep(1)
+    assert reasons(bench) == []
+    done = CliRunner().invoke(app, ["series", "complete", sets[0].SeriesInstanceUID, "-c", str(bench.config_file)])
+    assert done.exit_code == 0, done.output
+    bench.wait_rows(ENDED)
+    assert reasons(bench) == [("operator", 3)]
+    completed = bench.rows("select details from audit where event = 'completed'")
+    assert '"reason":"operator"' in completed[0]["details"]
+    bench.put(another(sets[0], 4))  # the word was for what was here: what comes later waits again
+    time.sleep(1)
+    assert reasons(bench) == [("operator", 3)]
+
+
+def test_a_drip_without_end_is_forced_and_the_rest_waits_anew(make: Callable[[str], Bench]) -> None:
+    bench = make("quiet: 1.5, contiguous: 1.5, announced: 1.5, forced: 3")
+    bench.start()
+    bench.wait_rows("select seq from audit where event = 'application-start'")
+    first = image(CT)
+    began = time.monotonic()
+    number = 1
+    while not bench.rows("select id from revision") and time.monotonic() - began < 20:
+        bench.put(another(first, number))
+        number += 1
+        time.sleep(0.3)
+    assert time.monotonic() - began >= 3
+    assert [by for by, _ in reasons(bench)] == ["forced"]
+    # more of them: not one revision each, although the first instance came longer ago than `forced`
+    for k in range(3):
+        bench.put(another(first, number + k))
+        time.sleep(0.4)
+    bench.wait_rows("select id from revision", 2)
+    assert reasons(bench)[1:] == [("quiet", number + 2)]
+
+
+def test_a_restart_waits_the_full_time_again(make: Callable[[str], Bench]) -> None:
+    bench = make("quiet: 2.5, contiguous: 2.5, announced: 2.5")
+    bench.put_series(3)
+    bench.start()
+    bench.wait_rows("select seq from audit where event = 'application-start'")
+    time.sleep(1)
+    bench.kill()
+    assert reasons(bench) == []
+    began = time.monotonic()
+    bench.start()
+    bench.wait_rows("select id from revision")
+    assert time.monotonic() - began >= 2.5
+    assert reasons(bench) == [("quiet", 3)]
+
+
+def test_times_of_another_boot_mean_nothing(make: Callable[[str], Bench]) -> None:
+    """After a reboot the monotonic clock begins anew: what came before is neither complete at once nor held for ever."""
+    bench = make("quiet: 1.5, contiguous: 1.5, announced: 1.5")
+    bench.put_series(3)
+    bench.put_series(3)
+    bench.write("update series set boot_id = 'before', first_mono = 1e9, last_mono = 1e9 where id = 1")
+    bench.write("update series set boot_id = 'before', first_mono = 0.1, last_mono = 0.2 where id = 2")
+    began = time.monotonic()
+    bench.start()
+    bench.wait_rows("select id from revision", 2)
+    assert 1.5 <= time.monotonic() - began < 10
+    assert reasons(bench) == [("quiet", 3)] * 2
