@@ -163,7 +163,7 @@ def _slices(volume: Volume, scored: list[int], found: NetworkResult) -> tuple[Sl
             sop_uid=frame.sop_uid, sop_class_uid=frame.sop_class_uid, frame=frame.frame,
             position_mm=None if volume.positions_mm is None else round(float(volume.positions_mm[k]), 2), score=float(found.q[n]),
             weight=float(found.weight[n]), ordinal=k + 1, noise=float(found.axes[n, 0]), sharpness=float(found.axes[n, 1]),
-            artefact=float(found.axes[n, 2])))
+            artefact=float(found.axes[n, 2]), instance_number=frame.instance_number))
     return tuple(rows)
 
 

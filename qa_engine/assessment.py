@@ -48,6 +48,8 @@ class SliceScore:
     noise: float
     sharpness: float
     artefact: float
+    instance_number: int | None = None
+    """The number under which viewers show the image, None where the header has none."""
 
     def to_json(self) -> dict[str, Any]:
         return {"sop_uid": self.sop_uid, "frame": self.frame, "position_mm": self.position_mm,

@@ -5,7 +5,7 @@ Technical limits only, never a diagnosis; ASCII, so that the text fits any chara
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from qa_engine.assessment import Degradation, Quantity
 from qa_engine.outcome import Reason, Severity, Verdict, sentence
@@ -37,10 +37,15 @@ def amount_text(degradation: Degradation) -> str:
     return f"{degradation.amount:.3g} {UNITS.get(degradation.unit, degradation.unit)}"
 
 
+def _quantity(quantity: Quantity) -> str:
+    value = quantity.value if isinstance(quantity.value, str) else f"{quantity.value:.4g}"
+    return value if quantity.unit in ("", "1") else f"{value} {UNITS.get(quantity.unit, quantity.unit)}"
+
+
 def _cause(modality: str, kind: str, acquisition: Mapping[str, Quantity]) -> str:
     """What the acquisition parameters say about the cause; "" when they say nothing."""
     def told(*names: tuple[str, str]) -> str:
-        return ", ".join(f"{label} {acquisition[name].value} {acquisition[name].unit}".strip() for name, label in names if name in acquisition)
+        return ", ".join(f"{label} {_quantity(acquisition[name])}" for name, label in names if name in acquisition)
 
     wanted = {
         ("CT", "noise"): (("TubeCurrentTimeProduct", "tube current-time product"), ("CTDIvol", "CTDIvol"), ("SliceThickness", "slice thickness"),
@@ -66,11 +71,19 @@ def describe_assessed(modality: str, region: str | None, degradations: tuple[Deg
         return " ".join([what, wrong, *rest])
     named = [f"{d.severity} {NAMES[d.type]}" + (f" ({amount_text(d)})" if amount_text(d) else "") for d in degradations]
     joined = named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
-    wrong = f"{joined[:1].upper()}{joined[1:]}, worst at slice {worst_ordinal} of {stack_size}."
+    where = f", worst at slice {worst_ordinal} of {stack_size}" if stack_size > 1 else ""
+    wrong = f"{joined[:1].upper()}{joined[1:]}{where}."
+    return " ".join(part for part in (what, wrong, _cause(modality, degradations[0].type, acquisition), consequence(modality, degradations, verdict)) if part)
+
+
+def consequence(modality: str, degradations: Sequence[Degradation], verdict: str) -> str:
+    """What the first degradation means for who looks at the images, and what to do about it; "" without one."""
+    if not degradations:
+        return ""
     first = degradations[0]
-    advice = ADVICE[(modality, first.type)]
-    action = f"Recommendation: {advice}." if verdict != Verdict.GOOD or first.severity is Severity.SEVERE else "No action needed."
-    return " ".join(part for part in (what, wrong, _cause(modality, first.type, acquisition), IMPACT[first.type], action) if part)
+    needed = verdict != Verdict.GOOD or first.severity is Severity.SEVERE
+    action = f"Recommendation: {ADVICE[(modality, first.type)]}." if needed else "No action needed."
+    return f"{IMPACT[first.type]} {action}"
 
 
 def describe_other(reason: Reason) -> str:

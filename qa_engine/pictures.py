@@ -18,19 +18,24 @@ LARGEST = 512
 """Pixels a side of a picture."""
 
 
-def window_of(volume: Volume, indices: Sequence[int], purpose: str, region: str | None) -> tuple[float, float]:
-    """Lower and upper end of the window: fixed per purpose and region in CT, percentiles 1 to 99 of the shown slices in MR."""
-    if volume.modality == "CT":
-        first = (region or "").split(" ")[0]
-        return WINDOWS.get((purpose, "")) or WINDOWS.get((purpose, first)) or SOFT
-    shown = volume.pixels[list(indices)]
-    low, high = (float(v) for v in np.quantile(shown[:, ::2, ::2], (0.01, 0.995)))
+def ct_window(purpose: str, region: str | None) -> tuple[float, float]:
+    """Lower and upper end in HU, fixed per purpose and first region."""
+    first = (region or "").split(" ")[0]
+    return WINDOWS.get((purpose, "")) or WINDOWS.get((purpose, first)) or SOFT
+
+
+def mr_window(shown: np.ndarray) -> tuple[float, float]:
+    """From the first percentile of all shown slices (N,H,W) to the 97th of what is no background: fat near a coil may saturate, tissue shows."""
+    coarse = shown[:, ::2, ::2]
+    low, bright = (float(v) for v in np.quantile(coarse, (0.01, 0.98)))
+    tissue = coarse[coarse > 0.1 * bright]
+    high = float(np.quantile(tissue, 0.97)) if tissue.size else bright
     return (low, high) if high > low else (low, low + 1.0)
 
 
 def pictures(volume: Volume, indices: Sequence[int], purpose: str, region: str | None) -> tuple[SlicePicture, ...]:
     """One picture per index, at most LARGEST pixels a side (every n-th pixel: averaging would hide the noise)."""
-    low, high = window_of(volume, indices, purpose, region)
+    low, high = ct_window(purpose, region) if volume.modality == "CT" else mr_window(volume.pixels[list(indices)])
     found = []
     for k in indices:
         image = square_pixels(volume.pixels[k], volume.spacing_mm)

@@ -5,33 +5,23 @@ Readable at 1024 px and as a thumbnail; never by colour alone; no patient's name
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from PIL import Image
 
+from node.report import overlay_words as words
 from node.report.context import RenderContext
-from node.report.overlay_canvas import BACKGROUND, DATA, LINE, MUTED, PANEL, SIZE, TEXT, VERDICT_COLOURS, Canvas
-from qa_engine.assessment import Assessment, Degradation, Quantity, SlicePicture, SliceScore
-from qa_engine.description import NAMES, amount_text
-from qa_engine.outcome import Severity, sentence
+from node.report.overlay_canvas import BACKGROUND, DATA, LINE, MUTED, PANEL, SIZE, TEXT, VERDICT_COLOURS, Canvas, Colour
+from qa_engine.assessment import Assessment, SlicePicture, SliceScore
+from qa_engine.outcome import sentence
 
 LEFT, RIGHT = 32, 992
 WORD_X = 470
-RIGHT_PANEL = 460
-THUMBS = 7
-MOST_FINDINGS = 3
-GRADE = {Severity.NONE: 0, Severity.MILD: 1, Severity.MODERATE: 2, Severity.SEVERE: 3}
-END_WORDS = {"F": "feet", "H": "head", "A": "front", "P": "back", "R": "right", "L": "left"}
-PARAMETERS = {
-    "CT": (("KVP", "Tube voltage"), ("TubeCurrentTimeProduct", "Current-time"), ("XRayTubeCurrent", "Tube current"), ("CTDIvol", "CTDIvol"),
-           ("SliceThickness", "Slice"), ("SliceIncrement", "Increment"), ("ConvolutionKernel", "Kernel"), ("PixelSpacingRow", "Pixel"),
-           ("SpiralPitchFactor", "Pitch"), ("RevolutionTime", "Rotation"), ("ReconstructionDiameter", "Diameter")),
-    "MR": (("MagneticFieldStrength", "Field"), ("EchoTime", "TE"), ("RepetitionTime", "TR"), ("InversionTime", "TI"), ("FlipAngle", "Flip angle"),
-           ("SliceThickness", "Slice"), ("SliceIncrement", "Increment"), ("PixelSpacingRow", "Pixel"), ("PixelBandwidth", "Bandwidth"),
-           ("NumberOfAverages", "Averages"), ("AcquisitionMatrix", "Matrix")),
-}
-SHOWN_UNITS = {"mA.s": "mAs", "1": "", "deg": "\u00b0", "mm3": "mm\u00b3"}
+TOP, SIDE = 258, 416
+"""Upper edge of the middle part and side of the worst slice with its frame."""
+PANEL_X = LEFT + SIDE + 20
+THUMB, THUMB_TOP, THUMBS = 130, 709, 7
+PLOT = (76, 890, 916, 946)
+FOOT = 972
 
 
 def draw_overlay(a: Assessment, context: RenderContext) -> Canvas:
@@ -39,73 +29,85 @@ def draw_overlay(a: Assessment, context: RenderContext) -> Canvas:
     canvas = Canvas()
     colour = VERDICT_COLOURS[a.verdict]
     canvas.rectangle((0, 0, SIZE - 1, 9), fill=colour)
-    canvas.badge(LEFT, 44, 148, a.verdict)
-    if a.score is None or a.interval is None:
-        _head_without_number(canvas, a)
-    else:
-        _head(canvas, a, a.score, a.interval, colour)
-    _what(canvas, a)
-    if a.slices:
-        _worst(canvas, a, colour)
-        _findings(canvas, a)
-        _thumbs(canvas, a, colour)
-        _profile(canvas, a, colour)
-    else:
+    canvas.badge(LEFT, 24, 148, a.verdict)
+    if a.score is None or a.interval is None or a.verdict is None:
+        _head_without_number(canvas)
         _reason(canvas, a)
+    else:
+        _head(canvas, a, a.score, a.interval, a.verdict)
+        _worst(canvas, a, colour)
+        _aspects(canvas, a)
+        _acquisition(canvas, a, PANEL_X, 546)
+        _remarks(canvas, a, 452, 538)
+        if len(a.slices) > 1:
+            _thumbs(canvas, a, colour)
+            _profile(canvas, a, colour)
+        else:
+            _single(canvas, a)
+    _what(canvas, a)
     _foot(canvas, a, context)
     return canvas
 
 
-def _head(canvas: Canvas, a: Assessment, score: float, interval: tuple[float, float], colour: tuple[int, int, int]) -> None:
-    digits = f"{score:.0f}"
-    size = canvas.largest(digits, 262, (168, 150, 120))
-    right = canvas.text(204, 190, digits, size, TEXT, True, anchor="ls")[2]
+def _head(canvas: Canvas, a: Assessment, score: float, interval: tuple[float, float], verdict: str) -> None:
+    right = canvas.text(204, 158, f"{score:.0f}", 168 if score < 99.5 else 150, TEXT, True, anchor="ls")[2]
+    x = max(WORD_X, right + 26)
+    canvas.text(206, 178, "technical image quality, 0\u2013100", 16, MUTED, room=x - 220)
     low, high = interval
-    numbers = canvas.text(988, 40, f"{low:.0f}\u2013{high:.0f}", 46, TEXT, True, anchor="ra")
-    canvas.text(988, 92, "90 % interval", 20, MUTED, anchor="ra")
-    x = max(WORD_X, right + 24)
-    word = str(a.verdict)
-    canvas.text(x, 22, word, canvas.largest(word, numbers[0] - x - 20, (80, 72, 64, 56, 48)), colour, True)
-    x0, x1, y0, y1 = x, 988.0, 132.0, 164.0
+    numbers = canvas.text(RIGHT, 30, f"{low:.0f}\u2013{high:.0f}", 46, TEXT, True, anchor="ra")
+    canvas.text(RIGHT, 82, "90 % interval", 20, MUTED, anchor="ra")
+    canvas.text(x, 14, verdict, canvas.largest(verdict, numbers[0] - x - 20, (80, 72, 64, 56, 48)), VERDICT_COLOURS[verdict], True)
+    _bar(canvas, x, score, interval, VERDICT_COLOURS[verdict], a.thresholds)
+    if a.thresholds is not None:
+        canvas.text(x, 182, words.interval_reason(verdict, interval, a.thresholds), 17, TEXT, room=RIGHT - x)
+
+
+def _bar(canvas: Canvas, x0: float, score: float, interval: tuple[float, float], colour: Colour, thresholds: tuple[float, float] | None) -> None:
+    """0 to 100 with the interval, the score as a marker above, the three zones named below."""
+    y0, y1 = 124, 150
 
     def at(points: float) -> float:
-        return x0 + (x1 - x0) * points / 100.0
+        return x0 + (RIGHT - x0) * points / 100.0
 
-    canvas.rectangle((x0, y0, x1, y1), fill=PANEL, outline=LINE)
-    canvas.rectangle((at(low), y0 + 1, max(at(high), at(low) + 2), y1 - 1), fill=colour)
-    if low > 8:
-        canvas.text(x0 + 6, 148, "0", 18, MUTED, anchor="lm")
-    if high < 90:
-        canvas.text(x1 - 6, 148, "100", 18, MUTED, anchor="rm")
-    canvas.rectangle((at(score) - 4, y0 - 9, at(score) + 4, y1 + 9), fill=TEXT)
-    if a.thresholds is None:
-        return
-    reject_below, good_from = a.thresholds
-    for points in (reject_below, good_from):
-        canvas.line([(at(points), y1 + 1), (at(points), y1 + 22)], TEXT, 2)
-    canvas.text(at(reject_below) - 7, y1 + 6, f"Reject <{reject_below:g}", 19, MUTED, anchor="ra")
-    canvas.text(at(good_from) + 7, y1 + 6, f"Good \u2265{good_from:g}", 19, MUTED)
+    canvas.rectangle((x0, y0, RIGHT, y1), fill=PANEL, outline=LINE)
+    canvas.rectangle((at(interval[0]), y0 + 1, max(at(interval[1]), at(interval[0]) + 2), y1 - 1), fill=colour)
+    reject_below, good_from = thresholds or (0.0, 100.0)
+    for points in thresholds or ():
+        canvas.line([(at(points), y0 - 2), (at(points), y1 + 22)], BACKGROUND, 4)
+        canvas.line([(at(points), y0 - 2), (at(points), y1 + 22)], TEXT, 2)
+    canvas.marker(min(max(at(score), x0 + 3), RIGHT - 3), y0, y1)
+    left, right = (x0, RIGHT)
+    if thresholds is not None:
+        limit = f"{reject_below:g}"
+        told = canvas.first_that_fits((f"Reject below {limit}", f"Reject <{limit}", "Reject", f"<{limit}"), at(reject_below) - 7 - x0, 17)
+        left = canvas.text(at(reject_below) - 7, y1 + 4, told, 17, MUTED, anchor="ra")[0]
+        told = canvas.first_that_fits((f"Good from {good_from:g}", f"Good \u2265{good_from:g}", "Good", f"\u2265{good_from:g}"), RIGHT - at(good_from) - 7, 17)
+        right = canvas.text(at(good_from) + 7, y1 + 4, told, 17, MUTED)[2]
+        told = canvas.first_that_fits(("Usable",), at(good_from) - at(reject_below) - 10, 17)
+        canvas.text((at(good_from) + at(reject_below)) / 2, y1 + 4, told, 17, MUTED, anchor="ma")
+    if thresholds is None or left - x0 > 24:
+        canvas.text(x0, y1 + 4, "0", 17, MUTED)
+    if thresholds is None or RIGHT - right > 48:
+        canvas.text(RIGHT, y1 + 4, "100", 17, MUTED, anchor="ra")
 
 
-def _head_without_number(canvas: Canvas, a: Assessment) -> None:
-    canvas.text(204, 52, "Not assessed", 64, TEXT, True)
-    canvas.text(206, 134, f"{a.end}: {str(a.reason).replace('-', ' ')}", 30, MUTED)
+def _head_without_number(canvas: Canvas) -> None:
+    canvas.text(204, 34, "Not assessed", 76, TEXT, True)
+    canvas.text(206, 134, "There is no number. This says nothing about the images, good or bad.", 22, MUTED, room=RIGHT - 206)
 
 
 def _what(canvas: Canvas, a: Assessment) -> None:
-    region = (a.region or "").split(" ")[0]
-    number = "" if a.facts.series_number is None else f"series {a.facts.series_number}"
-    images = f"{a.facts.stack_size or a.instances} images"
-    head = " \u00b7 ".join(part for part in (f"{a.modality} {region}".strip(), a.purpose if a.modality == "CT" else "", number) if part)
-    room = RIGHT - LEFT - canvas.width(f"{head} \u00b7  \u00b7 {images}", 24)
-    description = canvas.fit(a.description, room, 24)
-    canvas.text(LEFT, 204, " \u00b7 ".join(part for part in (head, description, images) if part), 24)
-    canvas.line([(0, 244), (SIZE, 244)])
+    first, description, images = words.what_was_scored(a)
+    size = canvas.largest(" \u00b7 ".join((first, description, images)), RIGHT - LEFT, (24, 21, 18), bold=False)
+    room = RIGHT - LEFT - canvas.width(f"{first} \u00b7  \u00b7 {images}", size)
+    told = " \u00b7 ".join(part for part in (first, canvas.fit(description, room, size), images) if part)
+    canvas.text(LEFT, 224, told, size, anchor="lm", room=RIGHT - LEFT)
+    canvas.line([(0, 248), (SIZE, 248)])
 
 
 def _picture(picture: SlicePicture, side: int) -> Image.Image:
     """The slice in a square, letterboxed; shrinking averages, enlarging repeats pixels so that noise stays what it is."""
-    image = Image.fromarray(np.ascontiguousarray(picture.pixels)).convert("RGB")
+    image = Image.fromarray(np.ascontiguousarray(picture.pixels))
     scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
@@ -114,83 +116,76 @@ def _picture(picture: SlicePicture, side: int) -> Image.Image:
     return square
 
 
-def _worst(canvas: Canvas, a: Assessment, colour: tuple[int, int, int]) -> None:
+def _worst(canvas: Canvas, a: Assessment, colour: Colour) -> None:
+    """The worst slice as a viewer shows it: facts in the corners, directions at the edges."""
     worst = a.worst_slice
     assert worst is not None
+    x0, y0, x1, y1 = LEFT + 4, TOP + 4, LEFT + SIDE - 5, TOP + SIDE - 5
     k = a.slices.index(worst)
     if k < len(a.pictures):
-        canvas.image.paste(_picture(a.pictures[k], 396), (36, 260))
+        canvas.image.paste(_picture(a.pictures[k], SIDE - 8), (x0, y0))
         left, top = a.pictures[k].markers
         if left:
-            canvas.plate(48, 458, left, 20, True, anchor="lm")
+            canvas.plate(x0 + 10, (y0 + y1) / 2, left, 20, True, anchor="lm")
         if top:
-            canvas.plate(418, 272, top, 20, True, anchor="ra")
-    canvas.rectangle((LEFT, 256, 435, 659), outline=colour, width=4)
-    title = f"Worst slice {worst.ordinal} of {a.facts.stack_size or a.instances}" if len(a.slices) > 1 else "The slice"
-    canvas.plate(46, 268, title, 22, True)
-    canvas.plate(46, 646, f"score {worst.score:.0f}", 24, True, anchor="ls")
-    if worst.position_mm is not None:
-        canvas.plate(424, 646, f"z {worst.position_mm:.1f} mm", 19, anchor="rs")
+            canvas.plate((x0 + x1) / 2, y0 + 10, top, 20, True, anchor="ma")
+        if window := words.window_text(a):
+            canvas.plate(x1 - 9, y0 + 10, window, 16, anchor="ra")
+    canvas.rectangle((LEFT, TOP, LEFT + SIDE - 1, TOP + SIDE - 1), outline=colour, width=4)
+    if len(a.slices) > 1:
+        canvas.plate(x0 + 9, y0 + 9, "Worst slice", 22, True)
+        canvas.plate(x0 + 9, y0 + 41, f"{worst.ordinal} of {a.facts.stack_size or a.instances}", 20, True)
+    canvas.plate(x0 + 9, y1 - 10, f"score {worst.score:.0f}", 26, True, anchor="ls")
+    for n, told in enumerate(reversed(words.place_text(worst))):
+        canvas.plate(x1 - 9, y1 - 10 - 25 * n, told, 17, anchor="rs")
 
 
-def _grade(canvas: Canvas, y: float, d: Degradation) -> None:
-    for k in range(3):
-        x = RIGHT_PANEL + 26 * k
-        canvas.rectangle((x, y + 4, x + 18, y + 22), fill=TEXT if k < GRADE[d.severity] else None, outline=MUTED, width=2)
-    amount = amount_text(d).replace("of the tissue signal", "of signal")
-    right = canvas.text(RIGHT, y + 1, f"{d.severity}, {amount}" if amount else str(d.severity), 19, MUTED, anchor="ra")
-    name = NAMES[d.type]
-    canvas.text(RIGHT_PANEL + 90, y - 2, name[:1].upper() + name[1:], 23, TEXT, True, room=right[0] - RIGHT_PANEL - 106)
+def _aspects(canvas: Canvas, a: Assessment) -> None:
+    """Three axes: bar and points, below them squares and words for what was found."""
+    canvas.text(PANEL_X, TOP - 3, "What was found", 20, MUTED, True)
+    canvas.text(RIGHT, TOP - 1, "100 is best", 17, MUTED, anchor="ra")
+    for n, aspect in enumerate(words.aspects(a)):
+        y = TOP + 33 + 51 * n
+        canvas.text(PANEL_X, y - 4, aspect.name, 21, TEXT, True)
+        canvas.rectangle((606, y + 1, 940, y + 16), fill=PANEL, outline=LINE)
+        if aspect.points is not None:
+            canvas.rectangle((607, y + 2, 607 + 332 * min(max(aspect.points, 0.0), 100.0) / 100.0, y + 15), fill=DATA)
+        canvas.text(RIGHT, y - 5, "\u2013" if aspect.points is None else f"{aspect.points:.0f}", 22, TEXT, True, anchor="ra")
+        for k in range(3):
+            x = PANEL_X + 21 * k
+            canvas.rectangle((x, y + 23, x + 15, y + 38), fill=TEXT if k < aspect.grade else None, outline=MUTED, width=2)
+        canvas.text(PANEL_X + 72, y + 20, aspect.found, 18, TEXT if aspect.grade else MUTED, room=RIGHT - PANEL_X - 72)
+    canvas.line([(PANEL_X, 443), (RIGHT, 443)])
 
 
-def _findings(canvas: Canvas, a: Assessment) -> None:
-    canvas.text(RIGHT_PANEL, 256, "Findings", 22, MUTED, True)
-    y = 290
-    shown = a.degradations[:MOST_FINDINGS]
-    for d in shown:
-        _grade(canvas, y, d)
-        y += 34
-    notes = [f.text for f in a.findings]
-    if not shown:
-        canvas.text(RIGHT_PANEL, y, "No degradation found", 22, TEXT)
-        y += 34
-    for words in notes[: MOST_FINDINGS - max(1, len(shown))]:
-        canvas.text(RIGHT_PANEL, y + 2, words, 17, MUTED, room=RIGHT - RIGHT_PANEL)
-        y += 34
-    rest = len(notes) - (MOST_FINDINGS - max(1, len(shown)))
-    if rest > 0:
-        canvas.text(RIGHT, 258, f"+{rest} in the report", 17, MUTED, anchor="ra")
-    for k, (name, value) in enumerate((("Noise", a.noise), ("Sharpness", a.sharpness), ("Artefact", a.artefact))):
-        _axis(canvas, 396 + 33 * k, name, value)
-    canvas.line([(RIGHT_PANEL, 499), (RIGHT, 499)])
-    _acquisition(canvas, a)
+def _remarks(canvas: Canvas, a: Assessment, top: int, bottom: int) -> None:
+    """What it means, then findings, as many lines as there is room for."""
+    told, pitch = words.remarks(a), 20
+    y = top
+    for n, remark in enumerate(told):
+        lines = canvas.lines(remark, RIGHT - PANEL_X, 16)
+        last = n == len(told) - 1
+        if y + pitch * (len(lines) + (0 if last else 1)) > bottom:
+            canvas.text(PANEL_X, y, f"{len(told) - n} more remark{'s' if len(told) - n > 1 else ''} in the report", 16, MUTED)
+            break
+        for line in lines:
+            canvas.text(PANEL_X, y, line, 16, TEXT if n == 0 else MUTED)
+            y += pitch
+    canvas.line([(PANEL_X, 541), (RIGHT, 541)])
 
 
-def _axis(canvas: Canvas, y: float, name: str, value: float | None) -> None:
-    canvas.text(RIGHT_PANEL, y, name, 22)
-    canvas.rectangle((610, y + 4, 900, y + 23), fill=PANEL, outline=LINE)
-    if value is not None:
-        canvas.rectangle((611, y + 5, 611 + 288 * min(max(value, 0.0), 100.0) / 100.0, y + 22), fill=DATA)
-    canvas.text(RIGHT, y, "\u2013" if value is None else f"{value:.0f}", 22, TEXT, True, anchor="ra")
-
-
-def shown_quantity(quantity: Quantity) -> str:
-    """A parameter for people: three digits, common signs for units."""
-    unit = SHOWN_UNITS.get(quantity.unit, quantity.unit)
-    value = quantity.value if isinstance(quantity.value, str) else f"{quantity.value:.4g}"
-    return f"{value}{unit if unit == chr(176) else ' ' + unit if unit else ''}"
-
-
-def _acquisition(canvas: Canvas, a: Assessment) -> None:
-    canvas.text(RIGHT_PANEL, 508, "Acquisition", 22, MUTED, True)
-    known: Mapping[str, Quantity] = a.acquisition
-    rows = [(label, shown_quantity(known[name])) for name, label in PARAMETERS.get(a.modality, ()) if name in known][:8]
+def _acquisition(canvas: Canvas, a: Assessment, x0: int, y0: int) -> None:
+    heading = canvas.text(x0, y0, "Acquisition", 20, MUTED, True)
+    scanner = a.facts.manufacturer_model or a.facts.manufacturer
+    canvas.text(RIGHT, y0 + 2, scanner, 17, MUTED, anchor="ra", room=RIGHT - heading[2] - 24)
+    width = (RIGHT - x0 - 24) / 2
+    rows = words.parameters(a, 8)
     for k, (label, value) in enumerate(rows):
-        x, y = RIGHT_PANEL + (k % 2) * 276, 543 + (k // 2) * 30
-        name = canvas.text(x, y, label, 19, MUTED)
-        canvas.text(x + 256, y, value, 19, TEXT, True, anchor="ra", room=x + 256 - name[2] - 12)
+        x, y = x0 + (k % 2) * (width + 24), y0 + 29 + (k // 2) * 25
+        name = canvas.text(x, y, label, 18, MUTED)
+        canvas.text(x + width, y, value, 18, TEXT, True, anchor="ra", room=x + width - name[2] - 10)
     if not rows:
-        canvas.text(RIGHT_PANEL, 543, "No usable parameter in the header", 19, MUTED)
+        canvas.text(x0, y0 + 29, "No usable parameter in the header", 18, MUTED)
 
 
 def chosen_for_thumbs(slices: tuple[SliceScore, ...]) -> list[int]:
@@ -203,72 +198,91 @@ def chosen_for_thumbs(slices: tuple[SliceScore, ...]) -> list[int]:
     return sorted(set(spread))
 
 
-def _thumbs(canvas: Canvas, a: Assessment, colour: tuple[int, int, int]) -> None:
-    worst = a.worst_slice
+def _thumbs(canvas: Canvas, a: Assessment, colour: Colour) -> None:
+    """Up to seven slices under one window, each with its score and its share in the total."""
+    chosen, worst = chosen_for_thumbs(a.slices), a.worst_slice
+    first, last = words.stack_ends(a)
+    count = f"{len(chosen)} of {len(a.slices)}" if len(chosen) < len(a.slices) else f"{len(chosen)}"
+    canvas.text(LEFT, 682, f"{count} scored slices" + (f", {first} to {last}" if first else ""), 18, MUTED, True)
+    canvas.text(RIGHT, 684, "large: score of the slice \u00b7 %: its share in the total", 16, MUTED, anchor="ra")
     heaviest = max(s.weight for s in a.slices)
-    for n, k in enumerate(chosen_for_thumbs(a.slices)):
-        s, x = a.slices[k], LEFT + 138 * n
+    pitch = (RIGHT - LEFT - THUMB) / (THUMBS - 1)
+    for n, k in enumerate(chosen):
+        s, x = a.slices[k], round(LEFT + pitch * n + (THUMBS - len(chosen)) * pitch / 2)
         if k < len(a.pictures):
-            canvas.image.paste(_picture(a.pictures[k], 130), (x + 1, 681))
-        is_worst = s is worst and len(a.slices) > 1
-        canvas.rectangle((x, 680, x + 131, 811), outline=colour if is_worst else LINE, width=4 if is_worst else 1)
-        canvas.text(x, 815, f"{s.score:.0f}", 30, TEXT, True)
-        canvas.text(x + 132, 816, f"#{s.ordinal}", 17, MUTED, anchor="ra")
-        canvas.text(x + 132, 836, f"w {s.weight:.2f}", 16, MUTED, anchor="ra")
-        canvas.rectangle((x, 858, x + 131, 864), fill=PANEL)
-        canvas.rectangle((x, 858, x + 131 * s.weight / heaviest, 864), fill=MUTED)
+            canvas.image.paste(_picture(a.pictures[k], THUMB - 2), (x + 1, THUMB_TOP + 1))
+        canvas.rectangle((x, THUMB_TOP, x + THUMB - 1, THUMB_TOP + THUMB - 1), outline=colour if s is worst else LINE, width=4 if s is worst else 1)
+        canvas.plate(x + 10, THUMB_TOP + 9, f"{s.ordinal} worst" if s is worst else f"{s.ordinal}", 15, s is worst)
+        canvas.text(x, 838, f"{s.score:.0f}", 29, TEXT, True)
+        canvas.text(x + THUMB - 1, 848, words.share_text(s.weight), 18, MUTED, anchor="ra")
+        canvas.rectangle((x, 875, x + THUMB - 1, 880), fill=PANEL)
+        canvas.rectangle((x, 875, x + (THUMB - 1) * s.weight / heaviest, 880), fill=MUTED)
 
 
-def _profile(canvas: Canvas, a: Assessment, colour: tuple[int, int, int]) -> None:
-    x0, x1, y0, y1 = 76.0, 992.0, 884.0, 966.0
-    canvas.rectangle((x0, y0, x1, y1), outline=LINE)
-    canvas.text(68, y0 - 4, "100", 16, MUTED, anchor="ra")
-    canvas.text(68, y1 + 3, "0", 16, MUTED, anchor="rs")
-    for points in a.thresholds or ():
-        canvas.dashed(x0, x1, y1 - (y1 - y0) * points / 100.0, MUTED)
+def _profile(canvas: Canvas, a: Assessment, colour: Colour) -> None:
+    """Score along the stack, the limits dashed, its ends named."""
+    x0, y0, x1, y1 = PLOT
+    canvas.rectangle(PLOT, outline=LINE)
+    canvas.text(x0 - 8, y0 - 3, "100", 15, MUTED, anchor="ra")
+    canvas.text(x0 - 8, y1 + 2, "0", 15, MUTED, anchor="rs")
+    if a.thresholds is not None:
+        at = [y1 - (y1 - y0) * points / 100.0 for points in a.thresholds]
+        for y in at:
+            canvas.dashed(x0, x1, y, MUTED)
+        canvas.text(x1 + 8, max(min(at[1] + 1, y1 - 17), y0 + 12), "Good", 15, MUTED, anchor="ls")
+        canvas.text(x1 + 8, min(max(at[0] + 14, y0 + 29), y1 + 2), "Reject", 15, MUTED, anchor="ls")
     total = max(a.facts.stack_size, max(s.ordinal for s in a.slices))
+    points = [(x0 + 12 + (x1 - x0 - 24) * (s.ordinal - 1) / max(total - 1, 1), y1 - (y1 - y0) * s.score / 100.0) for s in a.slices]
+    worst = min(range(len(a.slices)), key=lambda k: a.slices[k].score)
+    canvas.curve((x0 - 8, y0 - 9, x1 + 9, y1 + 10), points, 5 if len(points) <= 20 else 2, worst, colour)
+    first, last = words.stack_ends(a)
+    canvas.text(x0, 953, f"{first}, slice 1" if first else "slice 1", 15, MUTED)
+    canvas.text((x0 + x1) / 2, 953, "score along the stack of slices", 15, MUTED, anchor="ma")
+    canvas.text(x1, 953, f"{last}, slice {total}" if last else f"slice {total}", 15, MUTED, anchor="ra")
 
-    def place(s: SliceScore) -> tuple[float, float]:
-        share = 0.5 if total < 2 else (s.ordinal - 1) / (total - 1)
-        return x0 + 14 + (x1 - x0 - 28) * share, y1 - (y1 - y0) * s.score / 100.0
 
-    points = [place(s) for s in a.slices]
-    if len(points) > 1:
-        canvas.line(points, DATA, 2)
-    worst = a.worst_slice
-    for s, (x, y) in zip(a.slices, points, strict=True):
-        r = 8 if s is worst else 5
-        canvas.draw.ellipse((x - r, y - r, x + r, y + r), fill=colour if s is worst else TEXT, outline=BACKGROUND)
-    first, last = (END_WORDS.get(letter, "") for letter in a.facts.ends)
-    low = sum(s.score for s in a.slices) / len(a.slices) > 50
-    y = y1 - 6 if low else y0 + 20
-    canvas.text(x0 + 8, y, f"{first} (slice 1)" if first else "slice 1", 16, MUTED, anchor="ls")
-    canvas.text((x0 + x1) / 2, y, "score along the stack", 16, MUTED, anchor="ms")
-    canvas.text(x1 - 8, y, f"{last} (slice {total})" if last else f"slice {total}", 16, MUTED, anchor="rs")
+def _single(canvas: Canvas, a: Assessment) -> None:
+    """One image has no profile; the space tells the result in words."""
+    canvas.text(LEFT, 692, "In words", 20, MUTED, True)
+    y = 726
+    for line in canvas.lines(a.text, RIGHT - LEFT, 22)[:6]:
+        canvas.text(LEFT, y, line, 22)
+        y += 33
+    canvas.text(LEFT, 938, "A single image was scored; there is no profile along a stack.", 17, MUTED)
 
 
 def _reason(canvas: Canvas, a: Assessment) -> None:
-    words = sentence(a.reason).split(" ")
-    y, line = 300.0, ""
-    for word in [*words, ""]:
-        longer = f"{line} {word}".strip()
-        if word and canvas.width(longer, 34) <= RIGHT - LEFT:
-            line = longer
-            continue
+    """Why there is no number, what was noticed, and the parameters that were read."""
+    y = 282
+    for line in canvas.lines(sentence(a.reason), RIGHT - LEFT, 34):
         canvas.text(LEFT, y, line, 34)
-        y, line = y + 48, word
-    for f in a.findings[:8]:
+        y += 46
+    y += 6
+    if again := words.again_text(a):
+        canvas.text(LEFT, y, again, 22)
+        y += 40
+    notes, bottom = words.remarks(a), 730 if a.acquisition else 900
+    if notes:
+        y += 20
+        canvas.text(LEFT, y, "Noticed while reading the series", 20, MUTED, True)
         y += 36
-        canvas.text(LEFT, y, f.text, 22, MUTED, room=RIGHT - LEFT)
-    canvas.text(LEFT, 880, "No number is given where there is no evidence for one.", 24, MUTED)
+    for n, note in enumerate(notes):
+        lines = canvas.lines(note, RIGHT - LEFT, 20)
+        if y + 28 * len(lines) > bottom:
+            canvas.text(LEFT, y, f"{len(notes) - n} more in the log", 20, MUTED)
+            break
+        for line in lines:
+            canvas.text(LEFT, y, line, 20)
+            y += 28
+    if a.acquisition:
+        canvas.line([(LEFT, 776), (RIGHT, 776)])
+        _acquisition(canvas, a, LEFT, 792)
+    canvas.text(LEFT, 942, words.not_assessed_code(a), 17, MUTED)
 
 
 def _foot(canvas: Canvas, a: Assessment, context: RenderContext) -> None:
-    canvas.rectangle((0, 976, SIZE, SIZE), fill=PANEL)
-    notice = canvas.text(RIGHT, 1000, "NOT FOR DIAGNOSIS", 22, TEXT, True, anchor="rm")
-    model = "" if a.model is None else f"{a.model.profile} v{a.model.version} ({a.model.sha256[:8]})"
-    node = "offline, no node" if context.node_id == "offline" else context.node_name
-    when = context.made_at.strftime("%Y-%m-%d %H:%M UTC")
-    line = " \u00b7 ".join(part for part in (f"MedIQA Node {context.version}", f"rev {context.revision}", model, when, node) if part)
-    canvas.text(LEFT, 981, line, 15, MUTED, room=notice[0] - LEFT - 24)
-    canvas.text(LEFT, 1002, "Technical image quality only. Score trained on simulated degradations.", 15, MUTED, room=notice[0] - LEFT - 24)
+    canvas.rectangle((0, FOOT, SIZE, SIZE), fill=PANEL)
+    who, worth = words.foot_texts(a, context)
+    canvas.text(LEFT, FOOT + 5, who, 15, MUTED, room=RIGHT - LEFT)
+    notice = canvas.text(RIGHT, 1008, "NOT FOR DIAGNOSIS", 20, TEXT, True, anchor="rm")
+    canvas.text(LEFT, 1008, worth, 16, MUTED, anchor="lm", room=notice[0] - LEFT - 24)
