@@ -77,23 +77,32 @@ class Decoder:
 
     def read(self, path: Path) -> DecodedFile:
         """Decode all frames of a file; DecodeError when that is not possible within the limits."""
-        process = self._started()
-        assert self._scratch is not None and process.stdin is not None
-        # the alarm ends an orphan that hangs; a living parent kills it first
-        request = {"path": str(Path(path).resolve()), "max_pixels": self.max_pixels, "alarm": math.ceil(self.seconds) + 5}
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            answer = self._answer(process)
+            answer = self._ask(path)
         except (BrokenPipeError, EOFError):
             self._kill()
-            raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the decoder died of this pixel data") from None
-        except TimeoutError:
-            self._kill()
-            raise DecodeError(Reason.OVER_LIMIT, f"decoding took longer than {self.seconds:g} s") from None
+            try:  # it may have been killed from outside; pixel data that kills decoders kills the next one too
+                answer = self._ask(path)
+            except (BrokenPipeError, EOFError):
+                self._kill()
+                raise DecodeError(Reason.CORRUPT_PIXEL_DATA, "the decoder died of this pixel data") from None
         if "reason" in answer:
             raise DecodeError(Reason(answer["reason"]), str(answer["text"])[:200])
         return DecodedFile(self._taken(), str(answer["plugin"]), str(answer["transfer_syntax"]))
+
+    def _ask(self, path: Path) -> dict[str, Any]:
+        """What the process says about a file; DecodeError after the time limit, BrokenPipeError or EOFError when the process died."""
+        process = self._started()
+        assert process.stdin is not None
+        # the alarm ends an orphan that hangs; a living parent kills it first
+        request = {"path": str(Path(path).resolve()), "max_pixels": self.max_pixels, "alarm": math.ceil(self.seconds) + 5}
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        try:
+            return self._answer(process)
+        except TimeoutError:
+            self._kill()
+            raise DecodeError(Reason.OVER_LIMIT, f"decoding took longer than {self.seconds:g} s") from None
 
     def _taken(self) -> np.ndarray:
         """The array that the process has written."""
