@@ -20,6 +20,7 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from node.log import event
+from node.receive.admission import MAX_UID
 from node.receive.application_entity import Rejection, negotiate
 
 log = logging.getLogger("node.receive")
@@ -191,7 +192,10 @@ class ReceiverAssociation(Association):
     def _respond(self, request: C_STORE, context_id: int, status: int, comment: str) -> None:
         response = C_STORE()
         response.MessageIDBeingRespondedTo = request.MessageID
-        response.AffectedSOPClassUID, response.AffectedSOPInstanceUID = request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
+        for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):  # both may be left out (PS3.7 9.3.1.2)
+            uid = getattr(request, keyword)
+            if uid is not None and len(uid) <= MAX_UID:  # peers abort on a longer one
+                setattr(response, keyword, uid)
         response.Status = status
         if comment:
             response.ErrorComment = comment[:64]

@@ -98,7 +98,7 @@ def encoded(ds: Dataset, transfer_syntax: str) -> bytes:
 
 
 def raw_store(assoc: Any, data: bytes | None, sop_class: str | None, sop_uid: str | None, context: int = 0) -> Dataset:
-    """C-STORE of any bytes under any UIDs, in the n-th accepted context; the response's Status and ErrorComment."""
+    """C-STORE of any bytes under any UIDs, in the n-th accepted context; the response's Status, ErrorComment and SOP Instance UID."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, sop_uid
@@ -112,4 +112,5 @@ def raw_store(assoc: Any, data: bytes | None, sop_class: str | None, sop_uid: st
     answer = Dataset()
     if response is not None:
         answer.Status, answer.ErrorComment = response.Status, response.ErrorComment or ""
+        answer.AffectedSOPInstanceUID = response.AffectedSOPInstanceUID or ""
     return answer
