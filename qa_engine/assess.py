@@ -92,6 +92,9 @@ def _judge(reading: Reading, policy: Policy, model: Model | None, tell: Progress
         return _without_number(base, Reason.INCOMPLETE_SERIES)
     if not envelope.simulated(reading.hints) and not envelope.inside(volume.modality, regions.words, volume.dimension):
         return _without_number(base, Reason.OUTSIDE_ENVELOPE)
+    field = None if envelope.simulated(reading.hints) else envelope.field_problem(volume, regions.words)
+    if field is not None:
+        return _without_number(base, Reason.OUTSIDE_ENVELOPE, Finding("field-of-view", field))
     try:
         model = model or load_model(policy.profile)
         calibration = model.calibration(volume.modality)

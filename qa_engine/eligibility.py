@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -29,6 +30,10 @@ MAPS = frozenset({"MIP", "MINIP", "MAX IP", "MIN IP", "CSA MIP", "PROJECTION IMA
 """Values of Image Type, spaces for underscores, that name a computed map or projection."""
 MAP_UNITS = frozenset({"Z_EFF", "ED", "EDW", "PCT", "MGML"})
 """Rescale Types of CT maps (PS3.3 C.11.1.1.2): what is not in HU is no CT image."""
+LOCALIZER_WORDS = re.compile(r"\b(locali[sz]ers?|scout|aahscout|surview|topogram|scanogram)\b|^survey\b|(^|plane )loc\b|\bloc$")
+"""In a Series Description, lower case with single spaces: scanners whose Image Type does not say it (Philips, GE) say it there."""
+MAP_WORDS = re.compile(r"\b([de]?adc|apparent diffusion|fractional anisotropy|mips?|minips?|subtraction|subtracted)\b")
+"""In the Series Description of a DERIVED image: computed maps and projections of programs that do not name them in Image Type."""
 PRIORITY = (Reason.OWN_RESULT, Reason.NOT_AN_IMAGE, Reason.LOCALIZER, Reason.MODALITY_NOT_SCORED, Reason.DERIVED, Reason.COLOUR,
             Reason.TOO_SMALL)
 
@@ -52,7 +57,8 @@ def ineligible(ds: Dataset) -> Reason | None:
     if any(sop_class.startswith(prefix) for prefix in NOT_IMAGES) or (raw(ds, "Rows") is None and raw(ds, "Columns") is None):
         return Reason.NOT_AN_IMAGE
     kinds = image_type(ds)
-    if "LOCALIZER" in kinds or "SCOUT" in kinds or "TOPOGRAM" in kinds:
+    description = re.sub(r"[^a-z0-9]+", " ", text(raw(ds, "SeriesDescription")).lower()).strip()
+    if "LOCALIZER" in kinds or "SCOUT" in kinds or "TOPOGRAM" in kinds or (modality in SCORED_MODALITIES and LOCALIZER_WORDS.search(description)):
         return Reason.LOCALIZER
     if sop_class.startswith(SECONDARY_CAPTURE) and modality in SCORED_MODALITIES:
         return Reason.DERIVED
@@ -60,14 +66,16 @@ def ineligible(ds: Dataset) -> Reason | None:
             or (sop_class in CT_CLASSES) != (modality == "CT"):
         return Reason.MODALITY_NOT_SCORED
     unit = text(find(ds, "RescaleType", "PixelValueTransformationSequence", frame=0)).upper()
-    if any(word.replace("_", " ") in MAPS for word in kinds) or (modality == "CT" and unit in MAP_UNITS):
+    if any(word.replace("_", " ") in MAPS for word in kinds) or (modality == "CT" and unit in MAP_UNITS) \
+            or ("DERIVED" in kinds[:1] and MAP_WORDS.search(description)):
         return Reason.DERIVED
     samples = integer(raw(ds, "SamplesPerPixel"))
     photometric = text(raw(ds, "PhotometricInterpretation")).upper()
-    if (samples or 1) != 1 or (photometric and photometric.startswith(("RGB", "YBR", "PALETTE", "HSV", "ARGB", "CMYK"))):
+    # several samples that are called monochrome, and impossible sizes, are the decoder's to name
+    if photometric.startswith(("RGB", "YBR", "PALETTE", "HSV", "ARGB", "CMYK")) \
+            or ((samples or 1) != 1 and not photometric.startswith("MONOCHROME")):
         return Reason.COLOUR
     rows, columns = integer(raw(ds, "Rows")), integer(raw(ds, "Columns"))
-    # impossible sizes are the decoder's to name
     if rows is not None and columns is not None and 0 < min(rows, columns) < SMALLEST:
         return Reason.TOO_SMALL
     return None

@@ -126,16 +126,17 @@ def region(data: DataOption, out: Annotated[Path, typer.Option(help="File for th
 
 
 @app.command()
-def envelope(data: DataOption, out: Annotated[Path | None, typer.Option(help="File for the table (JSON of the counts).")] = None,
+def envelope(data: DataOption, out: Annotated[Path | None, typer.Option(help="File for the table (JSON).")] = None,
              as_json: JsonOption = False) -> None:
-    """Count the real, uncropped subjects of each cell (docs/decisions/0002)."""
+    """Count the real, uncropped subjects of each cell and measure their smallest field of view (docs/decisions/0002)."""
     from qa_engine.envelope import count_cells
 
     _existing(data)
     found = count_cells(data)
     if out is not None:
-        out.write_text(json.dumps({"cells": found["cells"]}, indent=1) + "\n", encoding="utf-8")
-    print_json(found) if as_json else print_table("", ["cell", "subjects"], [[k, v] for k, v in found["cells"].items()])
+        out.write_text(json.dumps({k: found[k] for k in ("cells", "field_mm")}, indent=1) + "\n", encoding="utf-8")
+    print_json(found) if as_json else print_table(
+        "", ["cell", "subjects", "field of view from mm"], [[k, v, found["field_mm"][k]] for k, v in found["cells"].items()])
 
 
 def _show(whole: dict[str, Any], found: dict[str, Any], as_json: bool) -> None:
