@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+UTC_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+"""ISO 8601 with microseconds and Z, for times in UTC."""
+
 
 def utc_now() -> str:
     """Now as ISO 8601 UTC with microseconds and Z; text order is time order."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.now(UTC).strftime(UTC_FORMAT)
 
 
 def monotonic() -> float:

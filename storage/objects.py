@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _counter = itertools.count()
@@ -37,11 +37,24 @@ def sync_directory(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folders(folder: Path, synced: bool) -> None:
+    """Make `folder` and its missing parents, for this user alone, each new name durable in its parent where `synced`."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        if synced:
+            sync_directory(path.parent)
+
+
 class PartFile:
     """A file on its way into the store. `discard` is always allowed and may be called again."""
 
     def __init__(self, store: ObjectStore, path: Path) -> None:
         self._store, self.path = store, path
+        self._committed = False
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -58,19 +71,23 @@ class PartFile:
         self._store.make_folder(target.parent)
         if synced:
             os.fdatasync(self._handle)
-        os.close(self._handle)
-        self._handle = -1
+        self._close()
         os.rename(self.path, target)
+        self._committed = True
         if synced:
             sync_directory(target.parent)
         return relative
 
     def discard(self) -> None:
         """Close and remove what was not committed."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        self._close()
+        if not self._committed:
             self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 class ObjectStore:
@@ -81,7 +98,7 @@ class ObjectStore:
             raise ValueError(f"durability is one of {', '.join(DURABILITIES)}, not {durability}")
         self.root, self.durability = Path(root), durability
         self.parts = self.root / "parts"
-        self.parts.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
+        make_folders(self.parts, durability != "os")
         self._folders: set[Path] = set()
 
     def begin(self) -> PartFile:
@@ -89,21 +106,19 @@ class ObjectStore:
         return PartFile(self, self.parts / f"{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}.part")
 
     def make_folder(self, folder: Path) -> None:
-        """Make `folder` and its parents below root, each new name durable in its parent."""
+        """Make `folder` and its parents below root, each name durable in its parent."""
         if folder in self._folders and folder.is_dir():
             return
-        missing = []
-        at = folder
-        while at != self.root and not at.is_dir():
-            missing.append(at)
-            at = at.parent
-        for path in reversed(missing):
+        above = [p for p in (folder, *folder.parents) if p.is_relative_to(self.root) and p != self.root]
+        for path in reversed(above):
+            there = path.is_dir()
             path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
-            if self.durability != "os":
+            # one that was there may have been made by another thread that has not synced it yet
+            if self.durability != "os" and not (there and path in self._folders):
                 sync_directory(path.parent)
         if len(self._folders) > 10_000:
             self._folders.clear()
-        self._folders.add(folder)
+        self._folders.update(above)
 
     def path(self, relative: str) -> Path:
         """Absolute path of a stored object; ValueError when `relative` would leave the store."""
@@ -128,3 +143,7 @@ class ObjectStore:
         """Relative paths of all stored objects."""
         for path in sorted(self.root.glob("??/*/*/*.dcm")):
             yield str(path.relative_to(self.root))
+
+    def in_order_of_reception(self, relatives: Iterable[str]) -> list[str]:
+        """Stored objects as they came: first versions before other versions, each by the time of their last byte."""
+        return sorted(relatives, key=lambda relative: ("-" in Path(relative).name, self.path(relative).stat().st_mtime_ns, relative))

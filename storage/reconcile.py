@@ -6,16 +6,26 @@ The synced, renamed file is the commit record: after a power cut the last rows m
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
-from storage.audit_log import AuditLog
+from storage import clock
+from storage.audit_log import AuditLog, canonical
 from storage.index import ReceivedInstance, admit
 from storage.objects import ObjectStore, object_path
-from storage.schema import instance
+from storage.schema import audit_record, instance
+
+ACTOR = "reconcile"
+BATCH = 200
+"""Files that are indexed in one commit."""
+NAMED = 100
+"""Instances or paths that one audit record names; it counts all."""
 
 ReadHeader = Callable[[Path, str], ReceivedInstance | None]
 """(file, relative path) -> what reception would have known, or None when the file cannot be read. `storage` reads no DICOM itself."""
@@ -23,7 +33,7 @@ ReadHeader = Callable[[Path, str], ReceivedInstance | None]
 
 @dataclass
 class Reconciled:
-    """What was found: adopted files, rows without file (instance ids), files that nobody can read, swept part files."""
+    """What was found: adopted files, rows without file (instance ids), files that are not ours or unreadable, swept part files."""
 
     adopted: list[str] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
@@ -46,29 +56,48 @@ def reconcile(engine: sa.Engine, store: ObjectStore, read_header: ReadHeader, au
     result = Reconciled(parts=store.sweep_parts())
     with engine.execution_options(readonly=True).connect() as conn:
         rows = {row.path: row.id for row in conn.execute(sa.select(instance.c.id, instance.c.path))}
-    present = set()
-    for relative in store.walk():
-        present.add(relative)
-        if relative not in rows:
-            _adopt(engine, store, relative, read_header, audit, result)
+    present = set(store.walk())
+    unknown = store.in_order_of_reception(present - rows.keys())
+    for at in range(0, len(unknown), BATCH):
+        found = [(relative, _read(store, relative, read_header)) for relative in unknown[at:at + BATCH]]
+        result.unreadable += [relative for relative, header in found if header is None]
+        result.adopted += _adopt(engine, [header for _, header in found if header is not None], audit)
     result.lost = sorted(row for path, row in rows.items() if path not in present)
-    if result.lost:
-        with engine.begin() as conn:
-            audit.append(conn, "files-lost", "reconcile", instances=result.lost[:100], count=len(result.lost))
+    with engine.begin() as conn:
+        _report(conn, audit, "files-lost", instances=result.lost[:NAMED], count=len(result.lost))
+        _report(conn, audit, "files-not-adopted", paths=result.unreadable[:NAMED], count=len(result.unreadable))
     return result
 
 
-def _adopt(engine: sa.Engine, store: ObjectStore, relative: str, read_header: ReadHeader, audit: AuditLog, result: Reconciled) -> None:
-    found = read_header(store.path(relative), relative)
-    # a file under a name that its own header does not derive was not written by us: it is reported, never indexed
+def _read(store: ObjectStore, relative: str, read_header: ReadHeader) -> ReceivedInstance | None:
+    """What reception would have known of a file; None where that cannot be told, or where the file was not written by us."""
+    path = store.path(relative)
+    found = read_header(path, relative)
+    # a file under a name that its own header does not derive is foreign: it is reported, never indexed
     if found is None or relative not in (object_path(found.study_uid, found.series_uid, found.sop_uid, found.digest, again)
                                          for again in (False, True)):
-        result.unreadable.append(relative)
-        with engine.begin() as conn:
-            audit.append(conn, "file-not-adopted", "reconcile", path=relative)
-        return
+        return None
+    received = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime(clock.UTC_FORMAT)
+    return replace(found, received_at=found.received_at or received)
+
+
+def _adopt(engine: sa.Engine, found: list[ReceivedInstance], audit: AuditLog) -> list[str]:
+    """Index files, and tell the audit log per series in the same commit; their paths."""
+    adopted: list[str] = []
+    counts: Counter[tuple[str, str]] = Counter()
     with engine.begin() as conn:
-        admitted = admit(conn, found)
-        audit.append(conn, "adopted", "reconcile", study_uid=found.study_uid, series_uid=found.series_uid, sop_uid=found.sop_uid,
-                     kind=admitted.kind)
-    result.adopted.append(relative)
+        for one in found:
+            if admit(conn, one).kind != "duplicate":
+                adopted.append(one.path)
+                counts[one.study_uid, one.series_uid] += 1
+        for (study_uid, series_uid), count in counts.items():
+            audit.append(conn, "adopted", ACTOR, study_uid=study_uid, series_uid=series_uid, instances=count)
+    return adopted
+
+
+def _report(conn: sa.Connection, audit: AuditLog, event: str, count: int, **details: Any) -> None:
+    """An event, unless nothing is to be said or the newest of its kind says the same: each start finds the same files."""
+    last = conn.execute(sa.select(audit_record.c.details).where(audit_record.c.event == event, audit_record.c.actor == ACTOR)
+                        .order_by(audit_record.c.seq.desc()).limit(1)).scalar()
+    if count and last != canonical({**details, "count": count}).decode("ascii"):
+        audit.append(conn, event, ACTOR, count=count, **details)

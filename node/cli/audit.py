@@ -23,17 +23,27 @@ COLUMNS = ("seq", "at", "event", "actor", "study_uid", "series_uid", "sop_uid", 
 
 def open_log(config: Path | None) -> Any:
     """The audit log of the configured node; exit 1 when there is none yet."""
+    import sqlalchemy as sa
+
     from storage.audit_log import AuditKeyError, AuditLog
-    from storage.database import open_engine
+    from storage.database import open_engine, readonly
 
     cfg = load_config(config)
     target = cfg.database_target
+    place = target if isinstance(target, Path) else "the configured database"
+    missing = f"there is no audit log at {place} yet; start the node with mediqa serve, or name its configuration with --config"
     if isinstance(target, Path) and not target.exists():
-        fail(f"there is no database at {target} yet; start the node with mediqa serve, or name its configuration with --config")
+        fail(missing)
     try:
-        return AuditLog(open_engine(target), cfg.audit_key_path, cfg.audit_anchor_path, make_key=False)
+        engine = open_engine(target)
+        with readonly(engine).connect() as conn:
+            if not sa.inspect(conn).has_table("audit_record"):
+                fail(missing)
+        return AuditLog(engine, cfg.audit_key_path, cfg.audit_anchor_path, make_key=False)
     except AuditKeyError as error:
         fail(str(error))
+    except sa.exc.DatabaseError as error:
+        fail(f"{place} cannot be read ({error.orig}); restore a backup")
 
 
 @app.command("list")
