@@ -42,7 +42,7 @@ def sender_of(place: Workplace) -> Any:
 
 
 def daily_jobs(place: Workplace) -> list[DailyJob]:
-    """Anchor of the audit chain, a checkpoint of the write-ahead log at a quiet hour, fresh query statistics."""
+    """A checkpoint of the write-ahead log at a quiet hour, fresh query statistics."""
 
     def checkpoint() -> None:
         with place.engine.connect() as conn:
@@ -52,7 +52,7 @@ def daily_jobs(place: Workplace) -> list[DailyJob]:
                 conn.exec_driver_sql("PRAGMA optimize")
                 conn.exec_driver_sql("BEGIN")
 
-    return [DailyJob("audit-anchor", 2, 17, place.audit.anchor), DailyJob("checkpoint", 2, 47, checkpoint)]
+    return [DailyJob("checkpoint", 2, 47, checkpoint)]
 
 
 def assess_with(config: Config) -> Callable[[Sequence[Path]], Any]:

@@ -1,7 +1,7 @@
 """The worker process: `python -m node.worker --config PATH`. One per database, held by a lock.
 
 Its loop, on the monotonic clock: series that are complete become revisions, due deliveries go to the workflow engine, the clock is
-watched, and once a minute the tables are compared with the engine. It may be killed at any moment.
+watched, and once a minute the tables are compared with the engine and the audit log is anchored. It may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class Worker:
             if now >= next_repair:
                 next_repair = now + REPAIR_EVERY
                 self.repair.run()
+                self._guarded(self.place.audit.anchor)  # often, so that a tail that was cut off is found within minutes
             self._awake.wait(TICK)
             self._awake.clear()
 
