@@ -70,7 +70,7 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
         made_at=datetime.fromisoformat(row.ended_at), content_digest=row.content_digest,
         model_digest=model_digest(assessment, policy), charset=report.charset,
         assumed_charset=report.assumed_charset, series_numbers={"sr": report.series_number.sr, "sc": report.series_number.sc},
-        standard_verdict=report.standard_verdict, completed_by=row.completed_by)
+        standard_verdict=report.standard_verdict)
     kinds = ("sc", "sr") if report.secondary_capture else ("sr",)
     series = {kind: result_series(source, assessment.series_uid, context, kind) for kind in kinds}
     with place.durable.begin() as conn:
@@ -79,11 +79,10 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
         numbers = {kind: results.next_instance_number(conn, uid) for kind, (uid, _) in series.items()}
         before = {kind: predecessors(conn, row, kind) for kind in kinds}
     context = replace(context, instance_numbers=numbers, series=fixed, predecessors=before)
-    told = replace(assessment, findings=(*assessment.findings, *source.findings))
-    rendered = render_results(told, files, context, report.sr_classes, report.secondary_capture, source)
+    rendered = render_results(assessment, files, context, report.sr_classes, report.secondary_capture, source)
     with place.reader.connect() as conn:
         new = [o for o in rendered if not index.is_result_object(conn, o.sop_uid)]
-    return Rendering(tuple(_keep(place, o) for o in new), notes, bool(source.cut) and report.on_bad_identity == "hold")
+    return Rendering(tuple(_keep(place, o) for o in new), notes, bool(source.doubtful) and report.on_bad_identity == "hold")
 
 
 def model_digest(assessment: Assessment, policy: Policy) -> str:

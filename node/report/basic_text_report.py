@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from node.report.common import code_item, finish, local_parts, part10
-from node.report.context import RenderContext
-from node.report.measurement_report import NOT_FOR_DIAGNOSIS, ascii_text
+from pydicom.dataset import Dataset
+
+from node.report import codes
+from node.report.common import code_item, finish, part10, put_series
+from node.report.context import Predecessor, RenderContext
+from node.report.measurement_report import sentences
 from node.report.source_header import SourceHeader, put_identity
 from qa_engine.assessment import Assessment
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.88.11"
-TITLE, FINDINGS = Code("18748-4", "LN", "Diagnostic imaging report"), Code("121070", "DCM", "Findings")
-FINDING = Code("121071", "DCM", "Finding")
 
 
 def _text(words: str) -> Dataset:
     item = Dataset()
     item.RelationshipType, item.ValueType = "CONTAINS", "TEXT"
-    item.ConceptNameCodeSequence = [code_item(FINDING)]
-    item.TextValue = ascii_text(words)[:1024]
+    item.ConceptNameCodeSequence = [code_item(codes.FINDING)]
+    item.TextValue = words
     return item
 
 
@@ -32,54 +33,61 @@ def lines(a: Assessment) -> list[str]:
         found += [f"Slice {s.ordinal}: score {s.score:.1f}, weight {s.weight:.4f}" for s in sorted(a.slices, key=lambda s: s.score)]
         found += [f"{d.type}: {d.severity}, probability {d.probability:.2f}" for d in a.degradations]
     else:
-        found.append(f"Not assessed: {a.end}/{a.reason}")
-    found += [a.text, *(f.text for f in a.findings)]
+        found += [f"Not assessed: {a.end}/{a.reason}", f"Images received: {a.instances}"]
     if a.model is not None:
         found.append(f"Model {a.model.profile} {a.model.version}, sha256 {a.model.sha256}")
-    return [line for line in [*found, NOT_FOR_DIAGNOSIS] if line]
+    return [*found, *sentences(a)]
 
 
 def render_basic_text(assessment: Assessment, source: SourceHeader, context: RenderContext, sop_uid: str, series_uid: str,
-                      description: str) -> bytes:
-    """A Part 10 file."""
+                      series: Mapping[str, Any]) -> bytes:
+    """A Part 10 file; `series` are the attributes of the result series."""
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = SOP_CLASS_UID, sop_uid, series_uid
     put_identity(ds, source)
-    ds.Modality, ds.SeriesNumber, ds.SeriesDescription = "SR", context.series_numbers["sr"], description
-    ds.InstanceNumber = context.instance_numbers.get("sr", 1)
+    put_series(ds, series)
+    ds.Modality, ds.InstanceNumber = "SR", context.instance_numbers.get("sr", 1)
     ds.ReferencedPerformedProcedureStepSequence = []
-    date, time, _ = local_parts(context)
-    fixed = context.series.get("sr", {})
-    ds.SeriesDate, ds.SeriesTime = fixed.get("SeriesDate", date), fixed.get("SeriesTime", time)
     ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "FINAL"
     ds.PerformedProcedureCodeSequence = []
     ds.ValueType, ds.ContinuityOfContent = "CONTAINER", "SEPARATE"
-    ds.ConceptNameCodeSequence = [code_item(TITLE)]
+    ds.ConceptNameCodeSequence = [code_item(codes.IMAGING_REPORT)]
     template = Dataset()
     template.MappingResource, template.TemplateIdentifier = "DCMR", "2000"
     ds.ContentTemplateSequence = [template]
     findings = Dataset()
     findings.RelationshipType, findings.ValueType, findings.ContinuityOfContent = "CONTAINS", "CONTAINER", "SEPARATE"
-    findings.ConceptNameCodeSequence = [code_item(FINDINGS)]
+    findings.ConceptNameCodeSequence = [code_item(codes.FINDINGS)]
     findings.ContentSequence = [_text(words) for words in lines(assessment)]
     ds.ContentSequence = [findings]
-    ds.CurrentRequestedProcedureEvidenceSequence = [evidence_item(source)]
+    ds.CurrentRequestedProcedureEvidenceSequence = [
+        _study(source.values["StudyInstanceUID"], ((d.SeriesInstanceUID, d.SOPClassUID, d.SOPInstanceUID) for d in source.evidence))]
+    older = context.predecessors.get("sr", ())
+    if older:
+        ds.PredecessorDocumentsSequence = _predecessors(older)
     finish(ds, context, source.charset)
     return part10(ds)
 
 
-def evidence_item(source: SourceHeader) -> Dataset:
-    """All source instances by series (PS3.3 C.17.2)."""
+def _study(study_uid: str, instances: Iterable[tuple[str, str, str]]) -> Dataset:
+    """(series, SOP Class, SOP Instance UID) of a study by series (PS3.3 C.17.2.1)."""
     study = Dataset()
-    study.StudyInstanceUID = source.values["StudyInstanceUID"]
+    study.StudyInstanceUID = study_uid
     by_series: dict[str, list[Dataset]] = {}
-    for ds in source.evidence:
+    for series_uid, sop_class_uid, sop_uid in instances:
         item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
-        by_series.setdefault(ds.SeriesInstanceUID, []).append(item)
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_uid
+        by_series.setdefault(series_uid, []).append(item)
     study.ReferencedSeriesSequence = []
     for uid, items in by_series.items():
         one = Dataset()
         one.SeriesInstanceUID, one.ReferencedSOPSequence = uid, items
         study.ReferencedSeriesSequence.append(one)
     return study
+
+
+def _predecessors(older: Iterable[Predecessor]) -> list[Dataset]:
+    by_study: dict[str, list[tuple[str, str, str]]] = {}
+    for p in older:
+        by_study.setdefault(p.study_uid, []).append((p.series_uid, p.sop_class_uid, p.sop_uid))
+    return [_study(uid, instances) for uid, instances in by_study.items()]

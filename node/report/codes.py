@@ -33,6 +33,7 @@ def unit(code: str, meaning: str) -> Code:
 
 
 IMAGING_MEASUREMENT_REPORT = _dcm("126000", "Imaging Measurement Report")
+IMAGING_REPORT, FINDINGS = Code("18748-4", "LN", "Diagnostic Imaging Report"), _dcm("121070", "Findings")
 LANGUAGE = _dcm("121049", "Language of Content Item and Descendants")
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 OBSERVER_TYPE, DEVICE = _dcm("121005", "Observer Type"), _dcm("121007", "Device")
@@ -99,8 +100,9 @@ ACQUISITION = {
 DEGRADATIONS = {"noise": _own("Q401", "Quantum or thermal noise"), "blur": _own("Q402", "Low resolution"), "streak": _own("Q403", "Streaks"),
                 "motion": _dcm("111210", "Motion blur")}
 POINTS, SHARE, NO_UNITS = unit("{0:100}", "range:0:100"), unit("{0:1}", "range:0:1"), unit("1", "no units")
-UNITS = {"[hnsf'U]": "Hounsfield unit", "1": "no units", "mm": "mm", "mm3": "mm3", "kV": "kV", "mA": "mA", "ms": "ms", "s": "s", "mA.s": "mA.s",
-         "mGy": "mGy", "T": "Tesla", "deg": "degrees of plane angle", "Hz": "Hertz", "MHz": "Megahertz", "%": "percent", "W/kg": "Watt per kilogram"}
+UNITS = {"[hnsf'U]": "Hounsfield unit", "1": "no units", "mm": "mm", "mm3": "cubic millimeter", "kV": "Kilovolt", "mA": "mA", "ms": "millisecond",
+         "s": "second", "mA.s": "mA.s", "mGy": "mGy", "T": "Tesla", "deg": "Degree", "Hz": "Hertz", "MHz": "Megahertz", "%": "Percent",
+         "W/kg": "Watt per kilogram"}
 PURPOSE_SOURCE_IMAGE = _dcm("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 

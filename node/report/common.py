@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
+from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
@@ -44,6 +46,12 @@ def contributing_equipment(context: RenderContext) -> Dataset:
     item.ContributionDateTime = date + time
     item.ContributionDescription = "Technical image quality. Not for diagnosis."
     return item
+
+
+def put_series(ds: Dataset, series: Mapping[str, Any]) -> None:
+    """Attributes of a result series, as its first instance got them."""
+    ds.SeriesDate, ds.SeriesTime = series["SeriesDate"], series["SeriesTime"]
+    ds.SeriesNumber, ds.SeriesDescription = series["SeriesNumber"], series["SeriesDescription"]
 
 
 def finish(ds: Dataset, context: RenderContext, charset: str | list[str] | None) -> None:

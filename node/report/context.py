@@ -41,7 +41,6 @@ class RenderContext:
     assumed_charset: str = "iso8859-1"
     series_numbers: Mapping[str, int] = field(default_factory=lambda: {"sr": 9901, "sc": 9902})
     standard_verdict: bool = False
-    completed_by: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,18 +2,19 @@
 
 Built of highdicom's content items rather than its templates: containers are SEPARATE, every NUM has an INFERRED FROM child, every group a
 tracking identifier of its own and at least one NUM, and the Image Library holds the salient images only (docs/decisions/0005).
+highdicom never sees the patient: its warnings quote names.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from io import BytesIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import pydicom
 from highdicom.sr import (
     CodeContentItem,
+    CompositeContentItem,
     Comprehensive3DSR,
     ComprehensiveSR,
     ContainerContentItem,
@@ -30,21 +31,30 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from node.report import codes
-from node.report.common import MODEL_NAME, finish, local_parts, part10
-from node.report.context import RenderContext
+from node.report.common import MODEL_NAME, finish, local_parts, part10, put_series
+from node.report.context import Predecessor, RenderContext
 from node.report.identifiers import MANUFACTURER, device_uid, tracking_uid
-from node.report.source_header import SourceHeader, put_identity
-from qa_engine.assessment import Assessment, SliceScore
+from node.report.source_header import TYPE_2, SourceHeader, put_identity
+from qa_engine.assessment import Assessment, Quantity, SliceScore
+from qa_engine.description import describe_other
 
 CLASSES = {"comprehensive-3d": ("1.2.840.10008.5.1.4.1.1.88.34", Comprehensive3DSR), "comprehensive": ("1.2.840.10008.5.1.4.1.1.88.33", ComprehensiveSR),
            "enhanced": ("1.2.840.10008.5.1.4.1.1.88.22", EnhancedSR)}
 R = RelationshipTypeValues
+SOURCES = 7
+"""Most images that a number of the whole series refers to; the lowest scores first."""
 NOT_FOR_DIAGNOSIS = "Technical image quality only; not for diagnosis. The score is trained on simulated degradations."
 
 
 def ascii_text(value: str) -> str:
     """Our own words stay within ASCII, so that they fit any character set."""
     return value.encode("ascii", "replace").decode("ascii")
+
+
+def sentences(a: Assessment) -> list[str]:
+    """What the report says in words: the engine's text, or the reason where the engine was not asked, and the findings."""
+    told = a.text or (describe_other(a.reason) if a.reason is not None else "")
+    return [ascii_text(words)[:1024] for words in (told, *(f.text for f in a.findings), NOT_FOR_DIAGNOSIS) if words]
 
 
 class Tree:
@@ -55,13 +65,14 @@ class Tree:
         self._evidence = {ds.SOPInstanceUID: ds for ds in source.evidence}
         self._first = source.evidence[0]
         self.worst_first = sorted(assessment.slices, key=lambda s: s.score)
+        self.leading = self.worst_first[:SOURCES]
 
     def root(self) -> ContainerContentItem:
         """IMAGING MEASUREMENT REPORT."""
         root = ContainerContentItem(codes.IMAGING_MEASUREMENT_REPORT, is_content_continuous=False, template_id="1500")
         procedure = codes.PROCEDURES.get(self.a.modality, codes.ANY_PROCEDURE)
         content = [CodeContentItem(codes.LANGUAGE, codes.ENGLISH, R.HAS_CONCEPT_MOD), *self._observer(),
-                   CodeContentItem(codes.PROCEDURE_REPORTED, procedure, R.HAS_CONCEPT_MOD), self._library()]
+                   CodeContentItem(codes.PROCEDURE_REPORTED, procedure, R.HAS_CONCEPT_MOD), *self._library()]
         measurements = ContainerContentItem(codes.IMAGING_MEASUREMENTS, is_content_continuous=False, relationship_type=R.CONTAINS)
         measurements.ContentSequence = [self._series(), *self._slices(), *self._degradations(), *self._measures(), *self._acquisition()]
         root.ContentSequence = [*content, measurements]
@@ -75,23 +86,26 @@ class Tree:
                 UIDRefContentItem(codes.DEVICE_OBSERVER_UID, uid, R.HAS_OBS_CONTEXT),
                 *(TextContentItem(name, ascii_text(value), R.HAS_OBS_CONTEXT) for name, value in pairs)]
 
-    def _image(self, name: Code, uid: str, frame: int | None, relation: RelationshipTypeValues) -> ImageContentItem:
-        return ImageContentItem(name, self._evidence[uid].SOPClassUID, uid,
-                                referenced_frame_numbers=None if frame is None else [frame], relationship_type=relation)
+    def _image(self, name: Code, uid: str, frame: int | None, relation: RelationshipTypeValues) -> ImageContentItem | CompositeContentItem:
+        """A reference to a source instance; one without rows is no image."""
+        ds = self._evidence[uid]
+        if "Rows" not in ds:
+            return CompositeContentItem(name, ds.SOPClassUID, uid, relationship_type=relation)
+        return ImageContentItem(name, ds.SOPClassUID, uid, referenced_frame_numbers=None if frame is None else [frame], relationship_type=relation)
 
-    def _library(self) -> ContainerContentItem:
+    def _library(self) -> list[ContainerContentItem]:
+        """The images that the report speaks of; none when the source has no image."""
         library = ContainerContentItem(codes.IMAGE_LIBRARY, is_content_continuous=False, relationship_type=R.CONTAINS)
         group = ContainerContentItem(codes.IMAGE_LIBRARY_GROUP, is_content_continuous=False, relationship_type=R.CONTAINS)
-        images = []
-        for s in self.a.slices or ():
-            image = self._image(codes.SOURCE, s.sop_uid, s.frame, R.CONTAINS)
+        leading = sorted(self.leading, key=lambda s: s.ordinal)
+        images = [self._image(codes.SOURCE, s.sop_uid, s.frame, R.CONTAINS) for s in leading]
+        for image in images:
             image.ContentSequence = [CodeContentItem(codes.MODALITY, codes.MODALITIES[self.a.modality], R.HAS_ACQ_CONTEXT)]
-            images.append(image)
-        if not images:
+        if not images and "Rows" in self._first:
             images = [self._image(codes.SOURCE, self._first.SOPInstanceUID, None, R.CONTAINS)]
         group.ContentSequence = images
         library.ContentSequence = [group]
-        return library
+        return [library] if images else []
 
     def _group(self, name: str, finding: Code, items: Iterable[Dataset]) -> ContainerContentItem:
         group = ContainerContentItem(codes.MEASUREMENT_GROUP, is_content_continuous=False, template_id="1501", relationship_type=R.CONTAINS)
@@ -111,9 +125,9 @@ class Tree:
 
     def _sources(self) -> list[Dataset]:
         """What a number of the series was computed from: the salient images, worst first, or the first image."""
-        if not self.worst_first:
+        if not self.leading:
             return [self._image(codes.SOURCE_OF_MEASUREMENT, self._first.SOPInstanceUID, None, R.INFERRED_FROM)]
-        return [self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.INFERRED_FROM) for s in self.worst_first]
+        return [self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.INFERRED_FROM) for s in self.leading]
 
     def _number(self, name: Code, value: float, unit: Code, children: Sequence[Dataset] | None = None) -> NumContentItem:
         item = NumContentItem(name, float(value), unit, relationship_type=R.CONTAINS)
@@ -135,7 +149,7 @@ class Tree:
         a = self.a
         items: list[Dataset] = [*self._algorithm()]
         if a.score is not None and a.interval is not None:
-            items.append(self._number(codes.SERIES_SCORE, round(a.score, 1), codes.POINTS, [self._frame(s) for s in self.worst_first]))
+            items.append(self._number(codes.SERIES_SCORE, round(a.score, 1), codes.POINTS, [self._frame(s) for s in self.leading]))
             for name, value in ((codes.LOWER, a.interval[0]), (codes.UPPER, a.interval[1]), (codes.NOISE_SCORE, a.noise),
                                 (codes.SHARPNESS_SCORE, a.sharpness), (codes.ARTEFACT_SCORE, a.artefact)):
                 if value is not None:
@@ -147,9 +161,8 @@ class Tree:
             items.append(self._number(codes.IMAGES_RECEIVED, a.instances, codes.NO_UNITS))
             items.append(TextContentItem(codes.REASON, f"{a.end}/{a.reason}", R.CONTAINS))
         items.append(CodeContentItem(codes.VERDICT, codes.VERDICTS[a.verdict], R.CONTAINS))
-        sentences = [a.text, *(f.text for f in a.findings), NOT_FOR_DIAGNOSIS]
-        items += [TextContentItem(codes.COMMENT, ascii_text(words)[:1024], R.CONTAINS) for words in sentences if words]
-        items += [self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.CONTAINS) for s in self.worst_first]
+        items += [TextContentItem(codes.COMMENT, words, R.CONTAINS) for words in sentences(a)]
+        items += [self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.CONTAINS) for s in self.leading]
         return self._group("Series", codes.IMAGE_QUALITY, items)
 
     def _slices(self) -> list[ContainerContentItem]:
@@ -168,7 +181,7 @@ class Tree:
             found.append(self._group(f"Degradation: {d.type}", codes.DEGRADATIONS[d.type], items))
         return found
 
-    def _table(self, name: str, quantities: dict[str, tuple[Code, float, str]], children: Sequence[Dataset] | None) -> list[ContainerContentItem]:
+    def _table(self, name: str, quantities: Mapping[str, tuple[Code, float, str]], children: Sequence[Dataset] | None) -> list[ContainerContentItem]:
         items = [self._number(code, value, codes.unit(unit, codes.UNITS[unit]), children) for code, value, unit in quantities.values()]
         return [self._group(name, codes.IMAGE_QUALITY, items)] if items else []
 
@@ -180,10 +193,10 @@ class Tree:
         return self._table("Acquisition", _numeric(self.a.acquisition, codes.ACQUISITION), [first])
 
 
-def _numeric(quantities: object, table: dict[str, Code]) -> dict[str, tuple[Code, float, str]]:
+def _numeric(quantities: Mapping[str, Quantity], table: Mapping[str, Code]) -> dict[str, tuple[Code, float, str]]:
     """The quantities that are finite numbers with a unit that we can code; others are left out (no NaN, no text)."""
     found = {}
-    for name, quantity in quantities.items():  # type: ignore[attr-defined]
+    for name, quantity in quantities.items():
         value = quantity.value
         if name in table and not isinstance(value, str) and math.isfinite(value) and quantity.unit in codes.UNITS:
             found[name] = (table[name], float(value), quantity.unit)
@@ -198,42 +211,41 @@ def coding_scheme() -> Dataset:
     return item
 
 
-def _predecessors(context: RenderContext) -> list[Dataset] | None:
+def _references(objects: Iterable[Predecessor]) -> list[Dataset]:
+    """What highdicom wants to know of older reports."""
     found = []
-    for p in context.predecessors.get("sr", ()):
+    for p in objects:
         ds = Dataset()
         ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = p.sop_class_uid, p.sop_uid, p.series_uid, p.study_uid
         found.append(ds)
-    return found or None
+    return found
 
 
-def render_report(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_class: str, sop_uid: str,
-                  series_uid: str, description: str) -> bytes:
-    """A Part 10 file of the tree in `sr_class` (a key of CLASSES)."""
-    _, builder = CLASSES[sr_class]
-    donor_charset = source.charset
-    evidence = []
+def _evidence(source: SourceHeader) -> list[Dataset]:
+    """The light data sets with empty patient and study attributes, which highdicom reads from the first."""
+    found = []
     for light in source.evidence:
         ds = Dataset()
         ds.update(light)
-        evidence.append(ds)
-    put_identity(evidence[0], source)
-    for ds in evidence[1:]:
-        ds.StudyInstanceUID = evidence[0].StudyInstanceUID
+        found.append(ds)
+    for keyword in TYPE_2:
+        setattr(found[0], keyword, "")
+    return found
+
+
+def render_report(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_class: str, sop_uid: str,
+                  series_uid: str, series: Mapping[str, Any]) -> bytes:
+    """A Part 10 file of the tree in `sr_class` (a key of CLASSES); `series` are the attributes of the result series."""
+    _, builder = CLASSES[sr_class]
     date, time, _ = local_parts(context)
     root = Tree(assessment, source, context, sop_uid).root()
-    report = builder(evidence=evidence, content=root, series_instance_uid=series_uid, series_number=context.series_numbers["sr"],
+    report = builder(evidence=_evidence(source), content=root, series_instance_uid=series_uid, series_number=series["SeriesNumber"],
                      sop_instance_uid=sop_uid, instance_number=context.instance_numbers.get("sr", 1), manufacturer=MANUFACTURER,
                      is_complete=True, is_final=True, is_verified=False, manufacturer_model_name=MODEL_NAME,
                      software_versions=context.version, device_serial_number=context.node_id[:64], content_date=date, content_time=time,
-                     series_description=description, previous_versions=_predecessors(context))
+                     previous_versions=_references(context.predecessors.get("sr", ())) or None)
     put_identity(report, source)
-    report.SeriesDate, report.SeriesTime = context.series.get("sr", {}).get("SeriesDate", date), context.series.get("sr", {}).get("SeriesTime", time)
+    put_series(report, series)
     report.CodingSchemeIdentificationSequence = [coding_scheme()]
-    finish(report, context, donor_charset)
+    finish(report, context, source.charset)
     return part10(report)
-
-
-def reread(data: bytes) -> Dataset:
-    """The data set of a rendered file."""
-    return pydicom.dcmread(BytesIO(data))

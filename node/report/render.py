@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,25 +32,25 @@ def result_series(source: SourceHeader, source_series_uid: str, context: RenderC
     """Series Instance UID of the results of that kind, and the attributes that a new series of that kind gets."""
     date, time, _ = local_parts(context)
     uid = result_series_uid(context.node_id, kind, source.values["StudyInstanceUID"], source_series_uid, source.digest)
-    return uid, {"SeriesDate": date, "SeriesTime": time, "SeriesDescription": DESCRIPTIONS[kind], "BodyPartExamined": source.body_part}
+    return uid, {"SeriesDate": date, "SeriesTime": time, "SeriesNumber": context.series_numbers[kind], "SeriesDescription": DESCRIPTIONS[kind],
+                 "BodyPartExamined": source.body_part}
 
 
 def _object(kind: str, sop_class: str, assessment: Assessment, source: SourceHeader, context: RenderContext) -> tuple[str, str, dict[str, Any]]:
     series_uid, attributes = result_series(source, assessment.series_uid, context, kind)
     sop_uid = result_sop_uid(context.node_id, kind, sop_class, source.values["StudyInstanceUID"], assessment.series_uid,
                              context.content_digest, source.digest, context.model_digest)
-    return series_uid, sop_uid, dict(context.series.get(kind) or attributes)
+    return series_uid, sop_uid, attributes | dict(context.series.get(kind, {}))
 
 
 def render_sr(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_class: str) -> RenderedObject:
     """The report in one class: comprehensive-3d, comprehensive, enhanced or basic-text."""
     sop_class = SR_CLASS_UIDS[sr_class]
     series_uid, sop_uid, attributes = _object("sr", sop_class, assessment, source, context)
-    description = str(attributes["SeriesDescription"])
     if sr_class == "basic-text":
-        data = render_basic_text(assessment, source, context, sop_uid, series_uid, description)
+        data = render_basic_text(assessment, source, context, sop_uid, series_uid, attributes)
     else:
-        data = render_report(assessment, source, context, sr_class, sop_uid, series_uid, description)
+        data = render_report(assessment, source, context, sr_class, sop_uid, series_uid, attributes)
     return RenderedObject("sr", sop_class, sop_uid, series_uid, source.values["StudyInstanceUID"], data, attributes, source.findings)
 
 
@@ -57,16 +58,22 @@ def render_sc(assessment: Assessment, source: SourceHeader, context: RenderConte
     """The Secondary Capture."""
     series_uid, sop_uid, attributes = _object("sc", SECONDARY_CAPTURE, assessment, source, context)
     picture = np.asarray(draw_overlay(assessment, context).image)
-    data = render_capture(assessment, source, context, picture, sop_uid, series_uid, str(attributes["SeriesDescription"]))
+    data = render_capture(assessment, source, context, picture, sop_uid, series_uid, attributes)
     return RenderedObject("sc", SECONDARY_CAPTURE, sop_uid, series_uid, source.values["StudyInstanceUID"], data, attributes, source.findings)
 
 
 def render_results(assessment: Assessment, files: Sequence[Path], context: RenderContext, sr_classes: Sequence[str],
                    secondary_capture: bool = True, source: SourceHeader | None = None) -> list[RenderedObject]:
-    """Every object of a result set: the capture first, then the report in each class that a destination might take."""
+    """Every object of a result set: the capture first, then the report in each class that a destination might take.
+
+    What is wrong with the source's header is told with the findings of the engine. Nothing for a source that names no study.
+    """
     source = source or read_source_header(files, context.assumed_charset, context.charset)
-    captures = [render_sc(assessment, source, context)] if secondary_capture else []
-    return [*captures, *(render_sr(assessment, source, context, name) for name in sr_classes)]
+    if not source.values["StudyInstanceUID"]:
+        return []
+    told = replace(assessment, findings=(*assessment.findings, *source.findings))
+    captures = [render_sc(told, source, context)] if secondary_capture else []
+    return [*captures, *(render_sr(told, source, context, name) for name in sr_classes)]
 
 
 def render_overlay_png(assessment: Assessment, context: RenderContext) -> bytes:

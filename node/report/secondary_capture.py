@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from pydicom.dataset import Dataset
 
 from node.report import codes
-from node.report.common import MODEL_NAME, code_item, finish, local_parts, part10
+from node.report.common import MODEL_NAME, code_item, finish, local_parts, part10, put_series
 from node.report.context import RenderContext
 from node.report.identifiers import MANUFACTURER
 from node.report.source_header import SourceHeader, put_identity
 from qa_engine.assessment import Assessment
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.7"
+UNPAIRED = frozenset((
+    "ABDOMEN", "ABDOMENPELVIS", "AORTA", "BACK", "BLADDER", "BRAIN", "CEREBELLUM", "CERVIX", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS",
+    "CIRCLEOFWILLIS", "COCCYX", "COLON", "CORONARYARTERY", "CSPINE", "CTSPINE", "DUODENUM", "ESOPHAGUS", "FACE", "GALLBLADDER", "HEAD", "HEADNECK",
+    "HEART", "ILEUM", "ILIUM", "JAW", "JEJUNUM", "LARYNX", "LIVER", "LSPINE", "LSSPINE", "MAXILLA", "MEDIASTINUM", "MOUTH", "NECK", "NECKCHEST",
+    "NECKCHESTABDOMEN", "NECKCHESTABDPELV", "PANCREAS", "PELVIS", "PENIS", "PHARYNX", "PROSTATE", "RECTUM", "SCALP", "SKULL", "SPINE", "SPLEEN",
+    "SSPINE", "STERNUM", "STOMACH", "THYMUS", "THYROID", "TLSPINE", "TONGUE", "TRACHEA", "TSPINE", "URETER", "URETHRA", "UTERUS", "VAGINA", "VULVA",
+    "WHOLEBODY"))
+"""Body parts (PS3.16 annex L) for which Laterality (0020,0060), type 2C, is not present; it is empty for any other."""
 FACE_REGIONS = frozenset({"head", "neck", "whole-body"})
 
 
 def render_capture(assessment: Assessment, source: SourceHeader, context: RenderContext, picture: np.ndarray, sop_uid: str, series_uid: str,
-                   description: str) -> bytes:
-    """A Part 10 file of `picture` (H,W,3) uint8."""
+                   series: Mapping[str, Any]) -> bytes:
+    """A Part 10 file of `picture` (H,W,3) uint8; `series` are the attributes of the result series."""
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = SOP_CLASS_UID, sop_uid, series_uid
     put_identity(ds, source)
-    ds.Modality, ds.SeriesNumber, ds.SeriesDescription = "OT", context.series_numbers["sc"], description
-    ds.InstanceNumber = context.instance_numbers.get("sc", 1)
+    put_series(ds, series)
+    ds.Modality, ds.InstanceNumber = "OT", context.instance_numbers.get("sc", 1)
     date, time, _ = local_parts(context)
-    fixed = context.series.get("sc", {})
-    ds.SeriesDate, ds.SeriesTime = fixed.get("SeriesDate", date), fixed.get("SeriesTime", time)
-    body_part = fixed.get("BodyPartExamined", source.body_part)
-    if body_part:
-        ds.BodyPartExamined = body_part
-    else:
+    if series["BodyPartExamined"]:
+        ds.BodyPartExamined = series["BodyPartExamined"]
+    if series["BodyPartExamined"] not in UNPAIRED:
         ds.Laterality = ""
     ds.ConversionType = "WSD"
     ds.SecondaryCaptureDeviceManufacturer, ds.SecondaryCaptureDeviceManufacturerModelName = MANUFACTURER, MODEL_NAME

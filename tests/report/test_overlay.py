@@ -126,6 +126,8 @@ def test_everything_that_the_picture_promises_is_drawn() -> None:
     assert foot == "MedIQA Node 0.1.0 \u00b7 model mediqa-compact 0.1 (abababab) \u00b7 revision 2 \u00b7 2026-01-02 12:00 UTC \u00b7 node MEDIQA"
     for s in a.slices:
         assert f"{s.score:.0f}" in told
+    foot = next(t for t in drawn(*CASES["widest-name"]) if t.startswith("MedIQA Node"))
+    assert "(abababab)" in foot and "revision 123 \u00b7 2026-01-02 12:00 UTC \u00b7 node W" in foot, "long names leave room for the rest"
 
 
 def test_abstained_has_no_number_and_tells_the_reason_in_words() -> None:
