@@ -29,6 +29,8 @@ STEADY = 60.0
 """A child that lived this long starts with the first wait again."""
 DRAIN_SECONDS = 40.0
 """Time that children get after SIGTERM before they are killed; the worker gives its workflows less than that."""
+PORT_SECONDS = 2.0
+"""Time that the port of a killed node gets to be free again."""
 WRONG_USE = 2
 """Exit code of a child that started with a configuration it cannot use: starting it again would not help."""
 TICK = 0.2
@@ -38,6 +40,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 class StartError(Exception):
     """Why the node cannot start, as one line that says what to do."""
+
+
+class PortInUse(StartError):
+    """Somebody listens there."""
 
 
 @dataclass
@@ -109,8 +115,20 @@ def check_port(host: str, port: int) -> None:
     except PermissionError:
         raise StartError(f"receive.port: {port} needs more rights; use a port above 1023") from None
     except OSError as error:
-        raise StartError(f"receive.port: cannot listen on {host}:{port} ({error.strerror}); stop what uses it or write another port") \
+        raise PortInUse(f"receive.port: cannot listen on {host}:{port} ({error.strerror}); stop what uses it or write another port") \
             from None
+
+
+def wait_for_port(host: str, port: int, seconds: float = PORT_SECONDS) -> None:
+    """`check_port` with patience for a receiver that dies with its killed supervisor."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check_port(host, port)
+        except PortInUse:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(TICK)
 
 
 def commands(config_file: Path | None) -> list[Child]:
@@ -125,7 +143,7 @@ def run(config: Any, config_file: Path | None, children: list[Child] | None = No
     os.umask(0o077)
     held = lock(config.data_folder / "node.lock", "a node")
     try:
-        check_port(config.receive.host, config.receive.port)
+        wait_for_port(config.receive.host, config.receive.port)
         return Supervisor(children if children is not None else commands(config_file)).run()
     finally:
         held.close()

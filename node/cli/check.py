@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from node.cli.output import FAILED, ConfigOption, JsonOption, load_config, print_json, print_table
+from node.cli.output import FAILED, ConfigOption, JsonOption, QuietOption, load_config, print_json, print_table
 
 OK, NOTE, BAD = "ok", "note", "failed"
 GIB = 2**30
@@ -32,7 +33,7 @@ class Row:
 def command(
     config: ConfigOption = None,
     go_live: Annotated[bool, typer.Option("--go-live", help="List what deliver.mode: shadow has kept back.")] = False,
-    json: JsonOption = False,
+    json: JsonOption = False, quiet: QuietOption = False,
 ) -> None:
     """Say what would happen: configuration, port, disk, model, destinations."""
     settings = load_config(config)
@@ -40,14 +41,19 @@ def command(
         kept = kept_back(settings)
         if json:
             print_json({"kept_back": kept})
-        else:
+        elif not quiet:
             columns = ["destination", "kind", "modality", "description", "end", "score", "verdict", "series_uid"]
-            print_table(f"deliver.mode: live would send {len(kept)} objects", columns, [[k[c] for c in columns] for k in kept], ("score",))
+            print_table(f"deliver.mode: shadow kept {len(kept)} objects back; with live, mediqa delivery retry --destination NAME sends them",
+                        columns, [[k[c] for c in columns] for k in kept], ("score",))
         return
     rows = [configuration(settings), port(settings), disk(settings), database(settings), *access(settings), model(),
             *destinations(settings), *unserved_callers(settings), mode(settings)]
     if json:
         print_json({"ok": not any(r.state == BAD for r in rows), "checks": [r.to_json() for r in rows]})
+    elif quiet:
+        for row in rows:
+            if row.state == BAD:
+                print(f"mediqa: {row.what}: {row.text}", file=sys.stderr)
     else:
         print_table("", ["check", "state", "what"], [[r.what, r.state, r.text] for r in rows])
     raise typer.Exit(FAILED if any(r.state == BAD for r in rows) else 0)
@@ -200,13 +206,15 @@ def mode(settings: Any) -> Row:
 
 
 def kept_back(settings: Any) -> list[dict[str, Any]]:
-    """Deliveries that were planned in shadow mode: pending without a next try."""
+    """Deliveries that were planned in shadow mode (pending without a next try), and in that mode what was on its way before."""
     target = settings.database_target
     if isinstance(target, Path) and not target.exists():
         return []
     return _query(settings, 'select d.destination, d.kind, r.modality, r.description, r."end", r.score, r.verdict, d.series_uid '
                             "from deliveries d join results r on r.series_uid = d.series_uid and r.study_uid = d.study_uid "
-                            "and r.revision = d.revision where d.state = 'pending' and d.next_try_at is null order by d.delivery_id")
+                            "and r.revision = d.revision where d.state in ('pending', 'held', 'sending') "
+                            + ("" if settings.deliver.mode == "shadow" else "and d.next_try_at is null and d.state = 'pending' ")
+                            + "order by d.delivery_id")
 
 
 def _query(settings: Any, text: str) -> list[dict[str, Any]]:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from node.cli.output import ConfigOption, JsonOption, fail, print_json, print_table
+from node.cli.output import ConfigOption, JsonOption, QuietOption, fail, print_json, print_table
 from node.cli.series import open_database, query
 
-app = typer.Typer(help="State of deliveries: list, retry, drop.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="State of deliveries: list, retry, drop.", no_args_is_help=True)
 
 IdArgument = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers of deliveries, see mediqa delivery list.")]
 DestinationOption = Annotated[str | None, typer.Option("--destination", help="All of this destination.")]
 SeriesOption = Annotated[str | None, typer.Option("--series", help="All of this Series Instance UID.")]
+State = Literal["pending", "sending", "held", "delivered", "committed", "refused", "expired", "dropped"]
 COLUMNS = ("delivery_id", "destination", "kind", "series_uid", "revision", "state", "tries", "warning", "last_status", "last_answer",
            "next_try_at", "made_at", "ended_at", "sop_class_uid", "sop_uid", "result_series_uid", "study_uid")
 
 
 @app.command("list")
-def list_deliveries(config: ConfigOption = None, as_json: JsonOption = False, destination: DestinationOption = None,
-                    series: SeriesOption = None,
-                    state: Annotated[str | None, typer.Option(help="pending, sending, held, delivered, refused, expired, dropped.")] = None,
+def list_deliveries(config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+                    destination: DestinationOption = None, series: SeriesOption = None,
+                    state: Annotated[State | None, typer.Option(help="Only these.")] = None,
                     limit: Annotated[int, typer.Option(help="Newest deliveries shown; 0 = all.")] = 100) -> None:
     """Show deliveries, the newest last."""
     _, engine = open_database(config)
@@ -30,6 +31,8 @@ def list_deliveries(config: ConfigOption = None, as_json: JsonOption = False, de
     held = query(engine, "select name, held_until, failures, last_answer from destination where failures > 0 order by name")
     if as_json:
         print_json({"deliveries": rows, "held_destinations": held})
+        return
+    if quiet:
         return
     print_table("", ["id", "destination", "kind", "series", "revision", "state", "tries", "last answer", "next try"],
                 [[r["delivery_id"], r["destination"], r["kind"].upper(), r["series_uid"], r["revision"],
@@ -40,17 +43,17 @@ def list_deliveries(config: ConfigOption = None, as_json: JsonOption = False, de
 
 
 @app.command()
-def retry(ids: IdArgument = None, config: ConfigOption = None, as_json: JsonOption = False, destination: DestinationOption = None,
-          series: SeriesOption = None) -> None:
+def retry(ids: IdArgument = None, config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+          destination: DestinationOption = None, series: SeriesOption = None) -> None:
     """Try again now: what waits, what was refused, expired or dropped, and what deliver.mode: shadow kept back."""
-    _change(ids, destination, series, config, as_json, "retry")
+    _change(ids, destination, series, config, as_json, quiet, "retry")
 
 
 @app.command()
-def drop(ids: IdArgument = None, config: ConfigOption = None, as_json: JsonOption = False, destination: DestinationOption = None,
-         series: SeriesOption = None) -> None:
+def drop(ids: IdArgument = None, config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+         destination: DestinationOption = None, series: SeriesOption = None) -> None:
     """Give up deliveries that have not arrived; the objects stay here and a retry brings them back."""
-    _change(ids, destination, series, config, as_json, "drop")
+    _change(ids, destination, series, config, as_json, quiet, "drop")
 
 
 def _select(engine: Any, ids: list[int] | None, destination: str | None, series: str | None, state: str | None = None,
@@ -66,7 +69,8 @@ def _select(engine: Any, ids: list[int] | None, destination: str | None, series:
                          "order by delivery_id desc limit :limit", limit=limit or -1, **values)[::-1]
 
 
-def _change(ids: list[int] | None, destination: str | None, series: str | None, config: Path | None, as_json: bool, verb: str) -> None:
+def _change(ids: list[int] | None, destination: str | None, series: str | None, config: Path | None, as_json: bool, quiet: bool,
+            verb: str) -> None:
     from node.deliver import ledger
     from storage.audit_log import AuditKeyError, AuditLog
     from storage.clock import utc_now
@@ -91,7 +95,7 @@ def _change(ids: list[int] | None, destination: str | None, series: str | None, 
                 changed.append(row["delivery_id"])
     if as_json:
         print_json({verb: changed})
-    elif changed:
+    elif changed and not quiet:
         print(f"{verb}: {len(changed)} deliveries" + (", the worker takes them up at once (it must be running)" if verb == "retry" else ""))
     if not changed:
         fail("nothing to do: no such delivery, or it has arrived or is being sent")

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from node.cli.output import JsonOption, fail, print_json, print_table
+from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json, print_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Profiles, model card and sha256 of the weights.")
 
 
 @app.command("list")
-def list_profiles(as_json: JsonOption = False) -> None:
+def list_profiles(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Name, version and sha256 of every profile."""
     from qa_engine.model import ModelMissing, load_model, profiles
 
@@ -29,12 +29,13 @@ def list_profiles(as_json: JsonOption = False) -> None:
             rows.append({"profile": name, "version": "", "sha256": "", "usable": False})
     if as_json:
         print_json({"profiles": rows})
-    else:
+    elif not quiet:
         print_table("", ["profile", "version", "sha256", "usable"], [list(r.values()) for r in rows])
 
 
 @app.command()
-def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "mediqa-compact", as_json: JsonOption = False) -> None:
+def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "mediqa-compact",
+         as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """The model card: calibration and evaluation on subjects kept out of training."""
     from qa_engine.model import ModelMissing, load_model
 
@@ -45,6 +46,8 @@ def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "m
     if as_json:
         print_json({"profile": profile, "sha256": model.identity.sha256, "card": model.card})
         return
+    if quiet:
+        return
     print(f"{profile} {model.identity.version}\nsha256 {model.identity.sha256}\nTrained on simulated degradations; not a medical device.")
     print_table("Subjects kept out of training", ["modality", "subjects", "half width", "SRCC slice", "SRCC series", "pairs"],
                 [[m, c["subjects"], c["half_width"], c["srcc_slice"], c["srcc_series"], c["pairs"]]
@@ -52,13 +55,14 @@ def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "m
 
 
 @app.command("import")
-def import_profile(weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card (.json) beside it.")]) -> None:
+def import_profile(weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card (.json) beside it.")],
+                   as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Install weights and card as a profile of the file's name, after a trial load."""
     from qa_engine.model import WEIGHTS, ModelMissing, load_model
 
     card = weights.with_suffix(".json")
     if weights.suffix != ".safetensors" or not weights.is_file() or not card.is_file():
-        fail("give a .safetensors file that has its card (.json) beside it")
+        fail("give a .safetensors file that has its card (.json) beside it", WRONG_USE)
     try:
         json.loads(card.read_text(encoding="utf-8"))
         with tempfile.TemporaryDirectory() as trial:
@@ -73,4 +77,7 @@ def import_profile(weights: Annotated[Path, typer.Argument(help="A .safetensors 
         fail(str(error))
     except OSError as error:
         fail(f"cannot install: {error.strerror}")
-    print(f"{weights.stem} is installed")
+    if as_json:
+        print_json({"installed": weights.stem})
+    elif not quiet:
+        print(f"{weights.stem} is installed")

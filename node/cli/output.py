@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -14,7 +15,8 @@ WRONG_USE = 2
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file (default: config.yaml here, if there is one).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table, no words: only errors, and what --json prints.")]
+SinceOption = Annotated[str | None, typer.Option("--since", help="UTC time or date, e.g. 2026-01-31.")]
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
@@ -32,6 +34,12 @@ def load_config(path: Path | None) -> Any:
     except ConfigError as error:
         print(str(error), file=sys.stderr)
         raise typer.Exit(WRONG_USE) from None
+
+
+def check_since(text: str | None) -> None:
+    """Exit 2 unless `text` is the beginning of a UTC time as it stands in the database (None: no limit)."""
+    if text is not None and not re.fullmatch(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?Z?)?)?)?", text):
+        fail(f"--since: {printable(text)} is no UTC time, write a date such as 2026-01-31 or a time such as 2026-01-31T08:30", WRONG_USE)
 
 
 def print_json(value: Any) -> None:

@@ -5,20 +5,32 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from node.cli.output import ConfigOption, JsonOption, fail, load_config, print_json, print_table
+from node.cli.output import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    SinceOption,
+    check_since,
+    fail,
+    load_config,
+    print_json,
+    print_table,
+)
 
 
 def command(config: ConfigOption = None,
-            since: Annotated[str | None, typer.Option(help="UTC time or date, e.g. 2026-01-31.")] = None,
+            since: SinceOption = None,
             modality: Annotated[str | None, typer.Option(help="CT, MR ...")] = None,
             station: Annotated[str | None, typer.Option(help="Station Name.")] = None,
-            verdict: Annotated[str | None, typer.Option(help="Good, Usable or Reject.")] = None,
-            as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False, as_json: JsonOption = False) -> None:
+            verdict: Annotated[Literal["Good", "Usable", "Reject"] | None, typer.Option(help="Only these.")] = None,
+            as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False, as_json: JsonOption = False,
+            quiet: QuietOption = False) -> None:
     """Show what the node found, oldest first."""
+    check_since(since)
     from storage.database import open_engine
     from storage.results import RESULT_COLUMNS, result_rows
 
@@ -32,7 +44,7 @@ def command(config: ConfigOption = None,
         writer = csv.DictWriter(sys.stdout, RESULT_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    else:
+    elif not quiet:
         shown = [[r["ended_at"][:19].replace("T", " "), r["modality"], r["region"], r["station"], r["description"],
                   r["end"] if r["reason"] is None else f"{r['end']}/{r['reason']}",
                   "" if r["score"] is None else f"{r['score']:.1f}", "" if r["low"] is None else f"{r['low']:.0f} to {r['high']:.0f}",

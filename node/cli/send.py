@@ -141,11 +141,15 @@ def progress(total: int, quiet: bool) -> Any:
 
 
 def report(outcome: Outcome, quiet: bool) -> None:
-    """One line on stdout, failures on stderr."""
-    for path, reason in outcome.failed[:SHOWN]:
-        print(f"mediqa: {printable(path)}: {printable(reason)}", file=sys.stderr)
-    if len(outcome.failed) > SHOWN:
-        print(f"mediqa: and {len(outcome.failed) - SHOWN} more", file=sys.stderr)
+    """One line on stdout; one line on stderr for each reason of a failure."""
+    reasons: dict[str, list[str]] = {}
+    for path, reason in outcome.failed:
+        reasons.setdefault(reason, []).append(path)
+    for reason, paths in list(reasons.items())[:SHOWN]:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        print(f"mediqa: {printable(paths[0])}{more}: {printable(reason)}", file=sys.stderr)
+    if len(reasons) > SHOWN:
+        print(f"mediqa: and {len(reasons) - SHOWN} more reasons", file=sys.stderr)
     if not quiet:
         counts = ((outcome.warnings, "with a warning"), (len(outcome.failed), "failed"),
                   (len(outcome.skipped), "skipped (no DICOM file to send)"))

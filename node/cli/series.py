@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from node.cli.output import ConfigOption, JsonOption, fail, load_config, print_json, print_table
+from node.cli.output import ConfigOption, JsonOption, QuietOption, fail, load_config, print_json, print_table
 
-app = typer.Typer(help="State of series: list, show, complete, rescore.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="State of series: list, show, complete, rescore.", no_args_is_help=True)
 
 UidArgument = Annotated[str, typer.Argument(metavar="UID", help="Series Instance UID.")]
 
@@ -52,8 +52,8 @@ def query(engine: Any, text: str, **values: Any) -> list[dict[str, Any]]:
 
 
 @app.command("list")
-def list_series(config: ConfigOption = None, as_json: JsonOption = False,
-                state: Annotated[str | None, typer.Option(help="open, complete or parked.")] = None,
+def list_series(config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+                state: Annotated[Literal["open", "complete", "parked"] | None, typer.Option(help="Only these.")] = None,
                 limit: Annotated[int, typer.Option(help="Newest series shown; 0 = all.")] = 100) -> None:
     """Show series, the newest last."""
     _, engine = open_database(config)
@@ -62,13 +62,15 @@ def list_series(config: ConfigOption = None, as_json: JsonOption = False,
     if as_json:
         print_json({"series": rows})
         return
+    if quiet:
+        return
     print_table("", ["series", "modality", "description", "from", "instances", "state", "revision", "end", "quality"],
                 [[r["series_uid"], r["modality"], r["description"], r["calling_ae"], r["instances"], r["state"], r["revision"] or "",
                   _end(r), _quality(r)] for r in rows], numeric=("instances", "revision"))
 
 
 @app.command()
-def show(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def show(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Show one series: its revisions and where its results went."""
     _, engine = open_database(config)
     found = query(engine, f"{LIST} where s.series_uid = :uid order by s.id", uid=uid)
@@ -77,6 +79,8 @@ def show(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     revisions, deliveries = query(engine, REVISIONS, uid=uid), query(engine, DELIVERIES, uid=uid)
     if as_json:
         print_json({"series": found, "revisions": revisions, "deliveries": deliveries})
+        return
+    if quiet:
         return
     for r in found:
         print_table(r["series_uid"], ["study", "modality", "description", "from", "instances", "conflicts", "state"],
@@ -90,18 +94,18 @@ def show(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = Fa
 
 
 @app.command()
-def complete(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def complete(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Say that a series has arrived; also lets a parked series go on."""
-    _speak(uid, "complete", config, as_json)
+    _speak(uid, "complete", config, as_json, quiet)
 
 
 @app.command()
-def rescore(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def rescore(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Score a series anew as its next revision, with the model that is installed now."""
-    _speak(uid, "rescore", config, as_json)
+    _speak(uid, "rescore", config, as_json, quiet)
 
 
-def _speak(uid: str, word: str, config: Path | None, as_json: bool) -> None:
+def _speak(uid: str, word: str, config: Path | None, as_json: bool, quiet: bool) -> None:
     from storage.audit_log import AuditKeyError, AuditLog
     from storage.index import operator_word
 
@@ -118,7 +122,7 @@ def _speak(uid: str, word: str, config: Path | None, as_json: bool) -> None:
         fail(f"no series {uid} is known here")
     if as_json:
         print_json({"series_uid": uid, "word": word, "series": count})
-    else:
+    elif not quiet:
         print(f"{uid}: {word} noted, the worker takes it up at once (it must be running)")
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from node.cli.output import ConfigOption, fail, load_config
+import os
+
+from node.cli.output import ConfigOption, QuietOption, fail, load_config
 
 
-def command(config: ConfigOption = None) -> None:
+def command(config: ConfigOption = None, quiet: QuietOption = False) -> None:
     """Run the node in the foreground; SIGTERM drains it."""
     import typer
 
     from node.log import configure
     from node.serve import StartError, run
 
+    if quiet:
+        os.environ["MEDIQA_NODE__LOG_LEVEL"] = "WARNING"  # for this process and those that it starts
     settings = load_config(config)
     configure(settings.node.log_level, "supervisor")
     try:

@@ -172,10 +172,12 @@ def remember_sr_class(conn: sa.Connection, name: str, sop_class_uid: str) -> boo
 
 
 def shift_due_times(conn: sa.Connection, seconds: float) -> None:
-    """Move every due time by the step that the wall clock made, so that waits keep their length."""
-    columns = ((delivery, delivery.c.id, delivery.c.next_try_at), (destination, destination.c.name, destination.c.held_until))
-    for table, key, column in columns:
-        for identity, at in conn.execute(sa.select(key, column).where(column.is_not(None))).all():
+    """Move every due time by the step that the wall clock made, so that waits keep their length; the life of what has no end as well."""
+    open_ones = delivery.c.state.in_((*WAITING, "sending"))
+    columns = ((delivery, delivery.c.id, delivery.c.next_try_at, open_ones), (delivery, delivery.c.id, delivery.c.made_at, open_ones),
+               (destination, destination.c.name, destination.c.held_until, sa.true()))
+    for table, key, column, which in columns:
+        for identity, at in conn.execute(sa.select(key, column).where(column.is_not(None), which)).all():
             conn.execute(sa.update(table).where(key == identity).values({column.name: later(at, seconds)}))
 
 

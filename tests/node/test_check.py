@@ -122,11 +122,15 @@ def test_shadow_mode_lists_what_it_kept_back(tmp_path: Path) -> None:
                                             boot_id="", modality="CT", description="Thorax", calling_ae="UNKNOWN"))
         conn.execute(revision.insert().values(id=1, series_id=1, number=1, changes=1, completed_at="", completed_by="quiet", instances=1,
                                               content_digest="", outcome="assessed", score=71.5, verdict="Good"))
-        for kind, due in (("sr", None), ("sc", "2026-01-01T00:00:00Z")):
-            conn.execute(delivery.insert().values(revision_id=1, kind=kind, destination="pacs", made_at="", next_try_at=due))
+        for kind, due, state in (("sr", None, "pending"), ("sc", "2026-01-01T00:00:00Z", "held"), ("xx", None, "delivered")):
+            conn.execute(delivery.insert().values(revision_id=1, kind=kind, destination="pacs", made_at="", next_try_at=due, state=state))
     code, answer = run(config, "--go-live")
-    assert code == 0 and answer == {"kept_back": [{"destination": "pacs", "kind": "sr", "modality": "CT", "description": "Thorax",
-                                                  "end": "assessed", "score": 71.5, "verdict": "Good", "series_uid": "1.2"}]}
+    row = {"destination": "pacs", "kind": "sr", "modality": "CT", "description": "Thorax", "end": "assessed", "score": 71.5,
+           "verdict": "Good", "series_uid": "1.2"}
+    assert code == 0 and answer == {"kept_back": [row, row | {"kind": "sc"}]}
+    live = write_config(tmp_path)
+    assert run(live, "--go-live") == (0, {"kept_back": [row]})  # what is due goes by itself
+    config = write_config(tmp_path, more="deliver: {mode: shadow}")
     assert states(run(config)[1])["delivery"] == "note"
 
 
