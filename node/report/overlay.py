@@ -269,7 +269,7 @@ def _reason(canvas: Canvas, a: Assessment) -> None:
     for n, note in enumerate(notes):
         lines = canvas.lines(note, RIGHT - LEFT, 20)
         if y + 28 * len(lines) > bottom:
-            canvas.text(LEFT, y, f"{len(notes) - n} more in the log", 20, MUTED)
+            canvas.text(LEFT, y, f"{len(notes) - n} more in the report", 20, MUTED)
             break
         for line in lines:
             canvas.text(LEFT, y, line, 20)
@@ -282,7 +282,8 @@ def _reason(canvas: Canvas, a: Assessment) -> None:
 
 def _foot(canvas: Canvas, a: Assessment, context: RenderContext) -> None:
     canvas.rectangle((0, FOOT, SIZE, SIZE), fill=PANEL)
-    who, worth = words.foot_texts(a, context)
-    canvas.text(LEFT, FOOT + 5, who, 15, MUTED, room=RIGHT - LEFT)
+    ours, model, behind = words.foot_texts(a, context)
+    model = canvas.fit(model, 240, 15)
+    canvas.text(LEFT, FOOT + 5, f"{ours} \u00b7 {model} {behind}" if model else f"{ours} \u00b7 {behind}", 15, MUTED, room=RIGHT - LEFT)
     notice = canvas.text(RIGHT, 1008, "NOT FOR DIAGNOSIS", 20, TEXT, True, anchor="rm")
-    canvas.text(LEFT, 1008, worth, 16, MUTED, anchor="lm", room=notice[0] - LEFT - 24)
+    canvas.text(LEFT, 1008, "Technical image quality only. Score trained on simulated degradations.", 16, MUTED, anchor="lm", room=notice[0] - LEFT - 24)

@@ -151,10 +151,9 @@ def again_text(a: Assessment) -> str:
     return "Another try may help." if any(row.again_helps for row in TABLE if row.reason is a.reason) else ""
 
 
-def foot_texts(a: Assessment, context: RenderContext) -> tuple[str, str]:
-    """Who said so, and what it is worth."""
-    model = "" if a.model is None else f"model {a.model.profile} {a.model.version} ({a.model.sha256[:8]})"
+def foot_texts(a: Assessment, context: RenderContext) -> tuple[str, str, str]:
+    """Who said so: our version, the model's name (may be cut), and behind it hash, revision, time, node."""
+    name, digest = ("", "") if a.model is None else (f"model {a.model.profile} {a.model.version}", f"({a.model.sha256[:8]})")
     node = "offline, no node" if context.node_id == "offline" else f"node {context.node_name}"
-    when = context.made_at.strftime("%Y-%m-%d %H:%M UTC")
-    return (" \u00b7 ".join(part for part in (f"MedIQA Node {context.version}", model, f"revision {context.revision}", when, node) if part),
-            "Technical image quality only. Score trained on simulated degradations.")
+    behind = (digest, f"revision {context.revision}", context.made_at.strftime("%Y-%m-%d %H:%M UTC"), node)
+    return f"MedIQA Node {context.version}", name, " \u00b7 ".join(part for part in behind if part)
