@@ -1,6 +1,6 @@
 """Ends of a series revision, their reason codes, verdicts and finding severities: one table that is also the manual.
 
-`storage` keeps these as opaque text; SR, CLI, SQL views and docs/outcomes.md (generated from `table()`) use the same words.
+`storage` keeps these as opaque text; SR, CLI, SQL views and docs/outcomes.md (written by `manual()`) use the same words.
 """
 
 from __future__ import annotations
@@ -110,3 +110,16 @@ def end_of(reason: Reason | None) -> End:
 def sentence(reason: Reason | None) -> str:
     """One sentence for people that explains `reason`."""
     return _BY_REASON[reason].sentence
+
+
+def manual() -> str:
+    """docs/outcomes.md."""
+    lines = ["# How a series revision ends", "",
+             "Made from `qa_engine/outcome.py`. The same words stand in the report, the audit log, the views `results` and `audit`, the commands and",
+             "`mediqa score --json`. Every revision has exactly one end; only `assessed` carries a number. By default only `assessed` sends objects to",
+             "the PACS (`report.on` in config.yaml).", "",
+             "| end | reason | what it means | does trying again help? |", "|---|---|---|---|"]
+    lines += [f"| `{r.end}` | {'-' if r.reason is None else f'`{r.reason}`'} | {r.sentence} | {'yes' if r.again_helps else 'no'} |" for r in TABLE]
+    lines += ["", f"Verdicts, taken from the interval: {', '.join(f'`{v}`' for v in Verdict)}. "
+                  f"Severities of a degradation: {', '.join(f'`{s}`' for s in Severity)}."]
+    return "\n".join(lines) + "\n"

@@ -111,26 +111,28 @@ PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")
 class Row:
     """One line of docs/codes.md."""
 
-    value: str
-    scheme: str
-    meaning: str
+    code: Code
     used_for: str
 
 
 def all_codes() -> list[Row]:
-    """Every code of this module, own ones first."""
-    found: dict[tuple[str, str], Row] = {}
+    """Every code of this module, own ones first, with all its uses."""
+    uses: dict[Code, list[str]] = {}
     for name, item in sorted(globals().items()):
         for key, code in item.items() if isinstance(item, dict) else [("", item)]:
             if isinstance(code, Code):
-                what = name.lower().replace("_", " ") + (f": {key}" if key else "")
-                found.setdefault((code.scheme_designator, code.value), Row(code.value, code.scheme_designator, code.meaning, what))
-    return sorted(found.values(), key=lambda r: (r.scheme != SCHEME, r.scheme, r.value))
+                uses.setdefault(code, []).append(name.lower().replace("_", " ") + (f": {key}" if key else ""))
+    rows = [Row(code, "; ".join(words)) for code, words in uses.items()]
+    return sorted(rows, key=lambda r: (r.code.scheme_designator != SCHEME, r.code.scheme_designator, r.code.value))
 
 
 def manual() -> str:
     """docs/codes.md."""
-    lines = ["# Codes in our reports", "", "Made from `node/report/codes.py`. Codes of the private scheme `99MEDIQA` are added, never reused.", "",
+    lines = ["# Codes in our reports", "",
+             f"Made from `node/report/codes.py`. Codes of the private scheme `{SCHEME}` (version {SCHEME_VERSION}, \"{SCHEME_NAME}\") are added, never",
+             "reused; the others are those of the standard (PS3.16), of SNOMED CT, LOINC and UCUM.", "",
              "| code | scheme | meaning | used for |", "|---|---|---|---|"]
-    lines += [f"| {r.value} | {r.scheme} | {r.meaning} | {r.used_for} |" for r in all_codes()]
+    lines += [f"| {r.code.value} | {r.code.scheme_designator} | {r.code.meaning} | {r.used_for} |" for r in all_codes()]
+    lines += ["", "Units (UCUM) of measures and acquisition parameters:", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in UNITS.items()]
     return "\n".join(lines) + "\n"
