@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.valuerep import ISfloat
 
 from qa_engine.assessment import Finding, Quantity
 from qa_engine.header import UNREADABLE, find, number, text
@@ -105,7 +106,7 @@ def amount(image: Image, p: Number) -> float | str | None:
     if len(values) != p.count:
         return f"{len(values)} values instead of {p.count}"
     one = values[p.place]
-    if not isinstance(one, (int, float, Decimal)):
+    if isinstance(one, ISfloat) or not isinstance(one, (int, float, Decimal)):
         return "wrongly typed" if not isinstance(one, str) or number(one) is not None else "not a number"
     plain = number(one)
     if plain is None:
