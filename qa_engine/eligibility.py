@@ -35,7 +35,7 @@ LOCALIZER_WORDS = re.compile(r"\b(locali[sz]ers?|scout|aahscout|surview|topogram
 MAP_WORDS = re.compile(r"\b([de]?adc|apparent diffusion|fractional anisotropy|mips?|minips?|subtraction|subtracted)\b")
 """In the Series Description of a DERIVED image: computed maps and projections of programs that do not name them in Image Type."""
 PRIORITY = (Reason.OWN_RESULT, Reason.NOT_AN_IMAGE, Reason.LOCALIZER, Reason.MODALITY_NOT_SCORED, Reason.DERIVED, Reason.COLOUR,
-            Reason.TOO_SMALL)
+            Reason.MIXED_GEOMETRY, Reason.TOO_SMALL)
 
 
 def is_own_result(ds: Dataset) -> bool:
@@ -65,6 +65,8 @@ def ineligible(ds: Dataset) -> Reason | None:
     if modality not in SCORED_MODALITIES or sop_class not in CT_CLASSES | MR_CLASSES \
             or (sop_class in CT_CLASSES) != (modality == "CT"):
         return Reason.MODALITY_NOT_SCORED
+    if "MOSAIC" in kinds:  # the slices of a volume as tiles of one image
+        return Reason.MIXED_GEOMETRY
     unit = text(find(ds, "RescaleType", "PixelValueTransformationSequence", frame=0)).upper()
     if any(word.replace("_", " ") in MAPS for word in kinds) or (modality == "CT" and unit in MAP_UNITS) \
             or ("DERIVED" in kinds[:1] and MAP_WORDS.search(description)):

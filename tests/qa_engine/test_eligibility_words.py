@@ -20,6 +20,7 @@ ORIGINAL, DERIVED = ["ORIGINAL", "PRIMARY", "OTHER"], ["DERIVED", "PRIMARY", "OT
     (CT, ORIGINAL, "WB bone survey low dose", None), (CT, ORIGINAL, "Thorax locoregional", None), (MR, ORIGINAL, "t1 block", None),
     (MR, ["DERIVED", "SECONDARY", "PROCESSED"], "Apparent Diffusion Coefficient (mm2/s)", Reason.DERIVED),
     (MR, DERIVED, "dADC Map", Reason.DERIVED), (MR, DERIVED, "ADC (10^-6 mm2/s)", Reason.DERIVED), (CT, DERIVED, "Aorta MIP cor", Reason.DERIVED),
+    (MR, ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "ep2d_bold", Reason.MIXED_GEOMETRY),
     (CT, DERIVED, "Thorax MPR cor", None), (CT, ORIGINAL, "thin for MIP", None), (MR, DERIVED, "T1 ax", None),
 ])
 def test_words(sop_class: str, kinds: list[str], description: str, reason: Reason | None) -> None:
