@@ -54,10 +54,9 @@ def render_capture(assessment: Assessment, source: SourceHeader, context: Render
     older = context.predecessors.get("sc", ())
     ds.DerivationDescription = ("Technical image quality of the source series, revision "
                                 f"{context.revision}{', replaces ' + older[0].sop_uid if older else ''}. Not for diagnosis.")
-    ds.SourceImageSequence = _sources(assessment, source)
-    if not ds.SourceImageSequence:
-        del ds.SourceImageSequence
-    ds.ReferencedSeriesSequence = _referenced(source)
+    images = _sources(assessment, source)
+    if images:  # without a reference to an image there is no reference to its series either (PS3.3 C.12.2)
+        ds.SourceImageSequence, ds.ReferencedSeriesSequence = images, _referenced(source)
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.Rows, ds.Columns = picture.shape[:2]
     ds.BitsAllocated = ds.BitsStored = 8
@@ -70,21 +69,20 @@ def render_capture(assessment: Assessment, source: SourceHeader, context: Render
 
 
 def _sources(assessment: Assessment, source: SourceHeader) -> list[Dataset]:
-    known = {ds.SOPInstanceUID: ds.SOPClassUID for ds in source.evidence}
-    found: dict[str, Dataset] = {}
+    """The images that the picture shows, with their frames; the first image of the source when it shows none."""
+    known = {ds.SOPInstanceUID: ds.SOPClassUID for ds in source.evidence if "Rows" in ds}
     frames: dict[str, list[int]] = {}
     for s in assessment.slices:
-        if s.sop_uid in known and s.sop_uid not in found:
-            item = Dataset()
-            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = known[s.sop_uid], s.sop_uid
-            item.PurposeOfReferenceCodeSequence = [code_item(codes.PURPOSE_SOURCE_IMAGE)]
-            found[s.sop_uid] = item
-        if s.frame is not None:
-            frames.setdefault(s.sop_uid, []).append(s.frame)
-    for uid, numbers in frames.items():
-        if uid in found:
-            found[uid].ReferencedFrameNumber = numbers
-    return list(found.values())
+        frames.setdefault(s.sop_uid, []).extend([] if s.frame is None else [s.frame])
+    found = []
+    for uid in [uid for uid in frames if uid in known] or list(known)[:1]:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = known[uid], uid
+        item.PurposeOfReferenceCodeSequence = [code_item(codes.PURPOSE_SOURCE_IMAGE)]
+        if frames.get(uid):
+            item.ReferencedFrameNumber = frames[uid]
+        found.append(item)
+    return found
 
 
 def _referenced(source: SourceHeader) -> list[Dataset]:

@@ -58,11 +58,11 @@ def put_bytes(ds: Dataset, keyword: str, value: bytes) -> None:
     ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
 
 
-def changed(files: Sequence[Path], folder: Path, change: Callable[[Dataset], None]) -> list[Path]:
-    """Headers of `files` with `change` made in each, written below `folder`."""
+def changed(files: Sequence[Path], folder: Path, change: Callable[[Dataset], None], pixels: bool = False) -> list[Path]:
+    """Headers of `files` with `change` made in each, written below `folder`; with their pixel data where wanted."""
     found = []
     for k, file in enumerate(files):
-        ds = pydicom.dcmread(file, stop_before_pixels=True)
+        ds = pydicom.dcmread(file, stop_before_pixels=not pixels)
         change(ds)
         ds.set_original_encoding(False, True, ds._character_set)  # else pydicom encodes anew what `put_bytes` has set
         found.append(folder / f"{k}.dcm")
