@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from qa_engine.geometry import ABSURD_MM, slice_normal, unit_orientation
 from qa_engine.header import UNREADABLE, find, integer, items, number, numbers, raw, text
@@ -105,7 +106,8 @@ def _rescale(ds: Dataset, frame: int | None) -> tuple[float, float, bool]:
     """Slope, intercept and whether one that is there cannot be used; absent ones are 1 and 0 (PS3.3 C.11.1)."""
     slope, intercept = (find(ds, keyword, "PixelValueTransformationSequence", frame=frame, unreadable=UNREADABLE)
                         for keyword in ("RescaleSlope", "RescaleIntercept"))
-    by, plus = (1.0 if slope is None else number(slope)), (0.0 if intercept is None else number(intercept))
+    by, plus = (absent if value is None else None if isinstance(value, MultiValue) else number(value)
+                for value, absent in ((slope, 1.0), (intercept, 0.0)))
     usable = by is not None and plus is not None and by != 0.0 and abs(by) <= 1e6 and abs(plus) <= 1e9
     return (by, plus, False) if usable else (1.0, 0.0, True)  # type: ignore[return-value]
 

@@ -62,18 +62,28 @@ def enhanced(sop_class: str, frames: int, shared: Dataset, own: Callable[[int], 
 
 def file_with_raw(ds: Dataset, keyword: str, vr: str, value: bytes) -> bytes:
     """The file of `ds` in which an element stands with any VR and any bytes: what no library would write."""
-    kept = Dataset({e.tag: e for e in ds if e.keyword != keyword and e.tag.group != 2})
-    kept.file_meta = ds.file_meta
-    if "PixelData" in kept:
-        kept["PixelData"].VR = "OW"
-    buffer = io.BytesIO()
-    kept.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=all(u in kept for u in ("SOPClassUID", "SOPInstanceUID")))
-    value += b" " * (len(value) % 2)
     tag = tag_for_keyword(keyword)
     assert tag is not None
+    value += b" " * (len(value) % 2)
     long = vr in ("OB", "OW", "OF", "OD", "SQ", "UN", "UT", "UC", "UR")
     length = struct.pack("<HI", 0, len(value)) if long else struct.pack("<H", len(value))
-    return buffer.getvalue() + struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode()) + length + value
+    before, after = Dataset({e.tag: e for e in ds if e.tag < tag}), Dataset({e.tag: e for e in ds if e.tag > tag})
+    for part in (before, after):
+        if "PixelData" in part:
+            part["PixelData"].VR = "OW"
+    meta = io.BytesIO()
+    head = Dataset()
+    head.file_meta, head.SOPClassUID, head.SOPInstanceUID = ds.file_meta, ds.SOPClassUID, ds.SOPInstanceUID
+    head.save_as(meta, enforce_file_format=True)
+    group_length = struct.unpack("<I", meta.getvalue()[140:144])[0]
+    return b"".join([meta.getvalue()[:144 + group_length], _bytes(before), struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode()), length, value,
+                     _bytes(after)])
+
+
+def _bytes(ds: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    ds.save_as(buffer, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
 
 
 def with_raw(ds: Dataset, keyword: str, vr: str, value: bytes) -> Dataset:
