@@ -17,13 +17,19 @@ MR_SHADED = 0.09
 """The same inside a round outline, where the coil shades it: bottles 0.071 to 0.082; of 388 slices of patients none is round."""
 ROUND = (0.985, 0.97)
 """Overlap with an ellipse and ratio of its axes."""
+CT_HOLLOW = 0.4
+"""Overlap with an ellipse below which a body is a shell that nothing fills: 417 slices of patients 0.69 and more, shells of plastic 0.15."""
 CT_UNIFORM_SHARE = 0.75
 CT_TISSUE_HU = (10.0, 65.0)
 """Commonest value of brain, muscle or blood without contrast; uniform plastic and water lie outside."""
 
 
-def phantom_slice(body: Body, inside: Uniformity, modality: str) -> bool:
-    """Whether one slice shows a test object."""
+def phantom_slice(body: Body, inside: Uniformity | None, modality: str) -> bool | None:
+    """Whether one slice shows a test object; None when it does not tell."""
+    if modality == "CT" and body.ellipse_overlap < CT_HOLLOW:
+        return True
+    if inside is None:
+        return None
     round_outline = body.ellipse_overlap >= ROUND[0] and body.axis_ratio >= ROUND[1]
     if modality == "MR":
         return inside.gradient < (MR_SHADED if round_outline else MR_GRADIENT)
@@ -37,7 +43,7 @@ def is_phantom(slices: Sequence[np.ndarray], spacing_mm: tuple[float, float], mo
     votes = []
     for image in slices:
         body = find_body(image, spacing_mm, modality)
-        inside = None if body is None else uniformity(body, modality)
-        if body is not None and inside is not None:
-            votes.append(phantom_slice(body, inside, modality))
+        vote = None if body is None else phantom_slice(body, uniformity(body, modality), modality)
+        if vote is not None:
+            votes.append(vote)
     return bool(votes) and 2 * sum(votes) >= len(votes)
