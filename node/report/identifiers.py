@@ -35,6 +35,6 @@ def result_sop_uid(node_id: str, kind: str, sop_class_uid: str, study_uid: str, 
     return derive_uid(node_id, "object", kind, sop_class_uid, study_uid, series_uid, content_digest, identity_digest, model_digest)
 
 
-def tracking_uid(sop_uid: str, group: str) -> str:
-    """Tracking Unique Identifier of a measurement group: one per group, all different."""
-    return derive_uid(sop_uid, "tracking", group)
+def tracking_uid(report: str, group: str) -> str:
+    """Tracking Unique Identifier of a measurement group: one per group, all different, the same in all classes of a report."""
+    return derive_uid(report, "tracking", group)

@@ -16,9 +16,7 @@ from highdicom.sr import (
     CodeContentItem,
     CompositeContentItem,
     Comprehensive3DSR,
-    ComprehensiveSR,
     ContainerContentItem,
-    EnhancedSR,
     ImageContentItem,
     NumContentItem,
     RelationshipTypeValues,
@@ -35,11 +33,11 @@ from node.report.common import MODEL_NAME, finish, local_parts, part10, put_seri
 from node.report.context import Predecessor, RenderContext
 from node.report.identifiers import MANUFACTURER, device_uid, tracking_uid
 from node.report.source_header import TYPE_2, SourceHeader, put_identity
-from qa_engine.assessment import Assessment, Quantity, SliceScore
+from qa_engine.assessment import WEIGHT_DIGITS, Assessment, Quantity, SliceScore
 from qa_engine.description import describe_other
 
-CLASSES = {"comprehensive-3d": ("1.2.840.10008.5.1.4.1.1.88.34", Comprehensive3DSR), "comprehensive": ("1.2.840.10008.5.1.4.1.1.88.33", ComprehensiveSR),
-           "enhanced": ("1.2.840.10008.5.1.4.1.1.88.22", EnhancedSR)}
+CLASSES = {"comprehensive-3d": "1.2.840.10008.5.1.4.1.1.88.34", "comprehensive": "1.2.840.10008.5.1.4.1.1.88.33",
+           "enhanced": "1.2.840.10008.5.1.4.1.1.88.22"}
 R = RelationshipTypeValues
 SOURCES = 7
 """Most images that a number of the whole series refers to; the lowest scores first."""
@@ -58,10 +56,10 @@ def sentences(a: Assessment) -> list[str]:
 
 
 class Tree:
-    """Builds the content of one report. Image references stay within the evidence."""
+    """Builds the content of one report. Image references stay within the evidence. `key`: what tracking UIDs derive from."""
 
-    def __init__(self, assessment: Assessment, source: SourceHeader, context: RenderContext, sop_uid: str) -> None:
-        self.a, self.source, self.context, self.sop_uid = assessment, source, context, sop_uid
+    def __init__(self, assessment: Assessment, source: SourceHeader, context: RenderContext, key: str) -> None:
+        self.a, self.source, self.context, self.key = assessment, source, context, key
         self._evidence = {ds.SOPInstanceUID: ds for ds in source.evidence}
         self._first = source.evidence[0]
         self.worst_first = sorted(assessment.slices, key=lambda s: s.score)
@@ -110,7 +108,7 @@ class Tree:
     def _group(self, name: str, finding: Code, items: Iterable[Dataset]) -> ContainerContentItem:
         group = ContainerContentItem(codes.MEASUREMENT_GROUP, is_content_continuous=False, template_id="1501", relationship_type=R.CONTAINS)
         group.ContentSequence = [TextContentItem(codes.TRACKING_IDENTIFIER, ascii_text(name), R.HAS_OBS_CONTEXT),
-                                 UIDRefContentItem(codes.TRACKING_UID, tracking_uid(self.sop_uid, name), R.HAS_OBS_CONTEXT),
+                                 UIDRefContentItem(codes.TRACKING_UID, tracking_uid(self.key, name), R.HAS_OBS_CONTEXT),
                                  CodeContentItem(codes.FINDING, finding, R.CONTAINS), *items]
         return group
 
@@ -168,7 +166,7 @@ class Tree:
     def _slices(self) -> list[ContainerContentItem]:
         return [self._group(f"Slice {s.ordinal}", codes.IMAGE_QUALITY, [
             self._number(codes.SLICE_SCORE, round(s.score, 1), codes.POINTS, [self._frame(s)]),
-            self._number(codes.WEIGHT, round(s.weight, 4), codes.SHARE, [self._frame(s)]),
+            self._number(codes.WEIGHT, round(s.weight, WEIGHT_DIGITS), codes.SHARE, [self._frame(s)]),
             self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.CONTAINS)]) for s in self.worst_first]
 
     def _degradations(self) -> list[ContainerContentItem]:
@@ -233,19 +231,24 @@ def _evidence(source: SourceHeader) -> list[Dataset]:
     return found
 
 
-def render_report(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_class: str, sop_uid: str,
-                  series_uid: str, series: Mapping[str, Any]) -> bytes:
-    """A Part 10 file of the tree in `sr_class` (a key of CLASSES); `series` are the attributes of the result series."""
-    _, builder = CLASSES[sr_class]
+def build_report(assessment: Assessment, source: SourceHeader, context: RenderContext, key: str, series_uid: str,
+                 series: Mapping[str, Any]) -> Dataset:
+    """The report, still of no class (`in_class`); `key` is its UID in all classes, `series` are the attributes of the result series."""
     date, time, _ = local_parts(context)
-    root = Tree(assessment, source, context, sop_uid).root()
-    report = builder(evidence=_evidence(source), content=root, series_instance_uid=series_uid, series_number=series["SeriesNumber"],
-                     sop_instance_uid=sop_uid, instance_number=context.instance_numbers.get("sr", 1), manufacturer=MANUFACTURER,
-                     is_complete=True, is_final=True, is_verified=False, manufacturer_model_name=MODEL_NAME,
-                     software_versions=context.version, device_serial_number=context.node_id[:64], content_date=date, content_time=time,
-                     previous_versions=_references(context.predecessors.get("sr", ())) or None)
+    root = Tree(assessment, source, context, key).root()
+    report = Comprehensive3DSR(
+        evidence=_evidence(source), content=root, series_instance_uid=series_uid, series_number=series["SeriesNumber"], sop_instance_uid=key,
+        instance_number=context.instance_numbers.get("sr", 1), manufacturer=MANUFACTURER, is_complete=True, is_final=True, is_verified=False,
+        manufacturer_model_name=MODEL_NAME, software_versions=context.version, device_serial_number=context.node_id[:64], content_date=date,
+        content_time=time, previous_versions=_references(context.predecessors.get("sr", ())) or None)
     put_identity(report, source)
     put_series(report, series)
     report.CodingSchemeIdentificationSequence = [coding_scheme()]
     finish(report, context, source.charset)
+    return report
+
+
+def in_class(report: Dataset, sr_class: str, sop_uid: str) -> bytes:
+    """A Part 10 file of the report in `sr_class` (a key of CLASSES): what the tree holds is allowed in each."""
+    report.SOPClassUID, report.SOPInstanceUID = CLASSES[sr_class], sop_uid
     return part10(report)

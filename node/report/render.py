@@ -15,16 +15,16 @@ from node.report.basic_text_report import render_basic_text
 from node.report.common import local_parts
 from node.report.context import Predecessor, RenderContext, RenderedObject
 from node.report.identifiers import result_series_uid, result_sop_uid
-from node.report.measurement_report import CLASSES, render_report
+from node.report.measurement_report import CLASSES, build_report, in_class
 from node.report.overlay import draw_overlay
 from node.report.secondary_capture import SOP_CLASS_UID as SECONDARY_CAPTURE
 from node.report.secondary_capture import render_capture
 from node.report.source_header import SourceHeader, read_source_header
 from qa_engine.assessment import Assessment
 
-__all__ = ["Predecessor", "RenderContext", "RenderedObject", "render_overlay_png", "render_results", "render_sr", "result_series"]
+__all__ = ["Predecessor", "RenderContext", "RenderedObject", "render_overlay_png", "render_results", "result_series"]
 
-SR_CLASS_UIDS = {name: uid for name, (uid, _) in CLASSES.items()} | {"basic-text": BASIC_TEXT}
+SR_CLASS_UIDS = CLASSES | {"basic-text": BASIC_TEXT}
 DESCRIPTIONS = {"sr": "MedIQA image quality report", "sc": "MedIQA image quality"}
 
 
@@ -37,24 +37,31 @@ def result_series(source: SourceHeader, source_series_uid: str, context: RenderC
 
 
 def _object(kind: str, sop_class: str, assessment: Assessment, source: SourceHeader, context: RenderContext) -> tuple[str, str, dict[str, Any]]:
+    """Series and SOP Instance UID of a result, and the attributes of its series."""
     series_uid, attributes = result_series(source, assessment.series_uid, context, kind)
     sop_uid = result_sop_uid(context.node_id, kind, sop_class, source.values["StudyInstanceUID"], assessment.series_uid,
                              context.content_digest, source.digest, context.model_digest)
     return series_uid, sop_uid, attributes | dict(context.series.get(kind, {}))
 
 
-def render_sr(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_class: str) -> RenderedObject:
-    """The report in one class: comprehensive-3d, comprehensive, enhanced or basic-text."""
-    sop_class = SR_CLASS_UIDS[sr_class]
-    series_uid, sop_uid, attributes = _object("sr", sop_class, assessment, source, context)
-    if sr_class == "basic-text":
-        data = render_basic_text(assessment, source, context, sop_uid, series_uid, attributes)
-    else:
-        data = render_report(assessment, source, context, sr_class, sop_uid, series_uid, attributes)
-    return RenderedObject("sr", sop_class, sop_uid, series_uid, source.values["StudyInstanceUID"], data, attributes, source.findings)
+def _reports(assessment: Assessment, source: SourceHeader, context: RenderContext, sr_classes: Sequence[str]) -> list[RenderedObject]:
+    """The report in each class: comprehensive-3d, comprehensive, enhanced (one tree for these three) or basic-text."""
+    found, coded = [], None
+    for name in sr_classes:
+        series_uid, sop_uid, attributes = _object("sr", SR_CLASS_UIDS[name], assessment, source, context)
+        if name == "basic-text":
+            data = render_basic_text(assessment, source, context, sop_uid, series_uid, attributes)
+        else:
+            if coded is None:
+                key = _object("sr", "", assessment, source, context)[1]
+                coded = build_report(assessment, source, context, key, series_uid, attributes)
+            data = in_class(coded, name, sop_uid)
+        found.append(RenderedObject("sr", SR_CLASS_UIDS[name], sop_uid, series_uid, source.values["StudyInstanceUID"], data, attributes,
+                                    source.findings))
+    return found
 
 
-def render_sc(assessment: Assessment, source: SourceHeader, context: RenderContext) -> RenderedObject:
+def _capture(assessment: Assessment, source: SourceHeader, context: RenderContext) -> RenderedObject:
     """The Secondary Capture."""
     series_uid, sop_uid, attributes = _object("sc", SECONDARY_CAPTURE, assessment, source, context)
     picture = np.asarray(draw_overlay(assessment, context).image)
@@ -72,8 +79,8 @@ def render_results(assessment: Assessment, files: Sequence[Path], context: Rende
     if not source.values["StudyInstanceUID"]:
         return []
     told = replace(assessment, findings=(*assessment.findings, *source.findings))
-    captures = [render_sc(told, source, context)] if secondary_capture else []
-    return [*captures, *(render_sr(told, source, context, name) for name in sr_classes)]
+    captures = [_capture(told, source, context)] if secondary_capture else []
+    return [*captures, *_reports(told, source, context, sr_classes)]
 
 
 def render_overlay_png(assessment: Assessment, context: RenderContext) -> bytes:

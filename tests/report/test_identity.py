@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from node.report.context import Predecessor, RenderContext
-from node.report.render import render_results, render_sr
+from node.report.render import render_results
 from node.report.source_header import read_source_header
 from tests.support.reports import SR_CLASSES, Scored, changed, context, put_bytes, validate, walk
 
@@ -141,7 +141,7 @@ def test_a_series_of_a_thousand_images(scored: dict[str, Scored], tmp_path: Path
         best = 1e9
         for _ in range(2):
             began = time.process_time()
-            data = render_sr(one.assessment, one.source, context(), "comprehensive-3d").data
+            data = render_results(one.assessment, one.files, context(), ["comprehensive-3d"], False, one.source)[0].data
             best = min(best, time.process_time() - began)
         return best, data
 
@@ -166,7 +166,7 @@ def test_every_slice_scored(scored: dict[str, Scored], tmp_path: Path) -> None:
         ds.SOPInstanceUID = s.sop_uid
         evidence.append(ds)
     a = dataclasses.replace(series.assessment, slices=slices, pictures=())
-    made = render_sr(a, dataclasses.replace(series.source, evidence=evidence), context(), "enhanced")
+    made = render_results(a, series.files, context(), ["enhanced"], False, dataclasses.replace(series.source, evidence=evidence))[0]
     assert validate(made.data, "EnhancedSR", tmp_path) == [] and len(made.data) < 250_000
     report = pydicom.dcmread(BytesIO(made.data))
     numbers = [i for i, _ in walk(report) if i.ValueType == "NUM"]

@@ -16,7 +16,7 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.uid import UID, EncapsulatedPDFStorage
 
 from node.report import codes
-from node.report.render import render_results, render_sr
+from node.report.render import render_results
 from node.report.source_header import read_source_header
 from qa_engine.assessment import Assessment
 from qa_engine.outcome import End, Reason
@@ -90,15 +90,10 @@ KINDS = ("ct", "mr", "enhanced", "abstained", "localizer", "positron", "document
 def reports(scored: dict[str, Scored], others: dict[str, Scored]) -> Callable[[str, str], Dataset]:
     """(series, SR class) -> report, read back from the file; with standard verdict, so that every code is used."""
     kept: dict[tuple[str, str], Dataset] = {}
-
-    def report(kind: str, sr_class: str) -> Dataset:
-        if (kind, sr_class) not in kept:
-            series = (scored | others)[kind]
-            made = render_sr(series.assessment, series.source, context(standard_verdict=True), sr_class)
-            kept[kind, sr_class] = pydicom.dcmread(BytesIO(made.data))
-        return kept[kind, sr_class]
-
-    return report
+    for kind, series in (scored | others).items():
+        made = render_results(series.assessment, series.files, context(standard_verdict=True), list(SR_CLASSES), False, series.source)
+        kept |= {(kind, name): pydicom.dcmread(BytesIO(o.data)) for name, o in zip(SR_CLASSES, made, strict=True)}
+    return lambda kind, sr_class: kept[kind, sr_class]
 
 
 def test_ends_without_a_number_are_those_meant(others: dict[str, Scored]) -> None:
@@ -225,7 +220,7 @@ def test_an_end_without_a_look_at_the_pixels_is_explained(others: dict[str, Scor
     """Superseded or failed revisions have no text of the engine's; the report gives the table's sentence."""
     series = others["localizer"]
     a = Assessment(series.assessment.series_uid, "CT", End.FAILED, Reason.INTERNAL_ERROR, 9)
-    report = pydicom.dcmread(BytesIO(render_sr(a, series.source, context(), "comprehensive-3d").data))
+    report = pydicom.dcmread(BytesIO(render_results(a, series.files, context(), ["comprehensive-3d"], False, series.source)[0].data))
     assert any("The node made an error".lower() in words.lower() for words in texts_of(report, "Comment"))
 
 
@@ -233,5 +228,5 @@ def test_own_words_are_ascii(reports: Callable[[str, str], Dataset], scored: dic
     """Whatever the header's texts hold, content items fit any character set."""
     series = scored["ct"]
     a = dataclasses.replace(series.assessment, text="Kernel B30f\u00e4 \u2013 \u65e5")
-    report = pydicom.dcmread(BytesIO(render_sr(a, series.source, context(), "comprehensive-3d").data))
+    report = pydicom.dcmread(BytesIO(render_results(a, series.files, context(), ["comprehensive-3d"], False, series.source)[0].data))
     assert all(words.isascii() for words in texts_of(report, "Comment")) and "SpecificCharacterSet" not in report
