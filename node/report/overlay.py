@@ -136,6 +136,8 @@ def _worst(canvas: Canvas, a: Assessment, colour: Colour) -> None:
         canvas.plate(x0 + 9, y0 + 9, "Worst slice", 22, True)
         canvas.plate(x0 + 9, y0 + 41, f"{worst.ordinal} of {a.facts.stack_size or a.instances}", 20, True)
     canvas.plate(x0 + 9, y1 - 10, f"score {worst.score:.0f}", 26, True, anchor="ls")
+    if limit := words.limited_by(worst):
+        canvas.plate(x0 + 9, y1 - 44, limit, 17, anchor="ls")
     for n, told in enumerate(reversed(words.place_text(worst))):
         canvas.plate(x1 - 9, y1 - 10 - 25 * n, told, 17, anchor="rs")
 
@@ -282,8 +284,9 @@ def _reason(canvas: Canvas, a: Assessment) -> None:
 
 def _foot(canvas: Canvas, a: Assessment, context: RenderContext) -> None:
     canvas.rectangle((0, FOOT, SIZE, SIZE), fill=PANEL)
-    ours, model, behind = words.foot_texts(a, context)
-    model = canvas.fit(model, 240, 15)
-    canvas.text(LEFT, FOOT + 5, f"{ours} \u00b7 {model} {behind}" if model else f"{ours} \u00b7 {behind}", 15, MUTED, room=RIGHT - LEFT)
+    ours, model, behind, node = words.foot_texts(a, context)
+    tail = f"{behind} \u00b7 {canvas.fit(node, 190, 15)}"
+    model = canvas.fit(model, RIGHT - LEFT - canvas.width(f"{ours} \u00b7  {tail}", 15), 15)
+    canvas.text(LEFT, FOOT + 5, f"{ours} \u00b7 {model} {tail}" if model else f"{ours} \u00b7 {tail}", 15, MUTED, room=RIGHT - LEFT)
     notice = canvas.text(RIGHT, 1008, "NOT FOR DIAGNOSIS", 20, TEXT, True, anchor="rm")
     canvas.text(LEFT, 1008, "Technical image quality only. Score trained on simulated degradations.", 16, MUTED, anchor="lm", room=notice[0] - LEFT - 24)

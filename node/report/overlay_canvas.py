@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,8 @@ class Canvas:
     def lines(self, words: str, room: float, size: int) -> list[str]:
         """The string broken between words into lines that fit."""
         found = [""]
-        for word in (self.fit(w, room, size) for w in writable(words).split()):
+        tied = re.sub(r"(?<=\d) (?=[A-Za-z]{1,3}\b)", "\u00a0", writable(words))  # a number stays with its unit
+        for word in (self.fit(w, room, size) for w in tied.split(" ") if w):
             longer = f"{found[-1]} {word}".strip()
             if found[-1] and self.width(longer, size) > room:
                 found.append(word)

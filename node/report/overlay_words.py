@@ -16,6 +16,8 @@ from qa_engine.pictures import ct_window
 
 GRADE = {Severity.NONE: 0, Severity.MILD: 1, Severity.MODERATE: 2, Severity.SEVERE: 3}
 END_WORDS = {"F": "feet", "H": "head", "A": "front", "P": "back", "R": "right", "L": "left"}
+LIMITED_BELOW = 85.0
+"""Points from which on nothing is said to limit a slice."""
 ASPECT_OF = {"noise": "noise", "blur": "sharpness"}
 """Degradation type -> the aspect that it lowers; any other lowers `artefact`."""
 ABOUT_HEADERS = ("exposure-", "parameter-", "slice-increment-", "source-header", "character-set", "identity-")
@@ -82,6 +84,10 @@ def interval_reason(verdict: str, interval: tuple[float, float], thresholds: tup
         return f"The whole interval lies at {good_from:g} or above."
     if verdict == Verdict.REJECT:
         return f"The whole interval lies below {reject_below:g}."
+    if high >= reject_below and f"{high:.0f}" == f"{reject_below:g}":  # the rounded ends would seem to say Reject
+        return f"The interval ends at {high:.1f}, not below {reject_below:g}."
+    if low < good_from and f"{low:.0f}" == f"{good_from:g}":
+        return f"The interval begins at {low:.1f}, below {good_from:g}."
     if low < reject_below and high >= good_from:
         return "The interval spans all three zones: not certain."
     if low < reject_below:
@@ -101,10 +107,21 @@ def what_was_scored(a: Assessment) -> tuple[str, str, str]:
 
 def remarks(a: Assessment) -> list[str]:
     """What it means and what to do, then the findings: those about images before those about values in the header."""
-    mild = all(GRADE[d.severity] <= 1 for d in a.degradations)
-    meaning = "" if a.verdict is None else "No action needed." if mild and a.verdict == Verdict.GOOD else consequence(a.modality, a.degradations, a.verdict)
+    poor = poor_slices(a)
+    meaning = "" if a.verdict is None else consequence(a.modality, a.degradations, a.verdict)
+    if a.verdict == Verdict.GOOD and all(GRADE[d.severity] <= 1 for d in a.degradations):
+        meaning = "" if poor else "No action needed."
     notes = sorted(a.findings, key=lambda f: f.code.startswith(ABOUT_HEADERS))
-    return [words for words in (meaning, *(plain(f.text) for f in notes)) if words]
+    return [words for words in (poor, meaning, *(plain(f.text) for f in notes)) if words]
+
+
+def poor_slices(a: Assessment) -> str:
+    """Single slices that lie so low that a better total must not hide them; "" when there is none or the total says so itself."""
+    worst, limit = a.worst_slice, a.thresholds[0] if a.thresholds is not None else 0.0
+    count = sum(s.score < limit for s in a.slices)
+    if worst is None or count == 0 or a.score is None or a.score < limit:
+        return ""
+    return f"{count} of {len(a.slices)} scored slices {'lies' if count == 1 else 'lie'} below {limit:g}: look at slice {worst.ordinal}."
 
 
 def plain(words: str) -> str:
@@ -130,6 +147,11 @@ def place_text(s: SliceScore) -> list[str]:
     return [words for words in (number, "" if s.position_mm is None else f"position {s.position_mm:.1f} mm") if words]
 
 
+def limited_by(s: SliceScore) -> str:
+    """What costs the slice most; "" where nothing costs much."""
+    return "" if s.score >= LIMITED_BELOW else "limited by " + min(((s.noise, "noise"), (s.sharpness, "blur"), (s.artefact, "artefacts")))[1]
+
+
 def stack_ends(a: Assessment) -> tuple[str, str]:
     """Words for the first and the last slice of the stack; "" where the orientation is unknown."""
     first, last = (END_WORDS.get(letter, "") for letter in a.facts.ends)
@@ -151,9 +173,9 @@ def again_text(a: Assessment) -> str:
     return "Another try may help." if any(row.again_helps for row in TABLE if row.reason is a.reason) else ""
 
 
-def foot_texts(a: Assessment, context: RenderContext) -> tuple[str, str, str]:
-    """Who said so: our version, the model's name (may be cut), and behind it hash, revision, time, node."""
+def foot_texts(a: Assessment, context: RenderContext) -> tuple[str, str, str, str]:
+    """Who said so: our version; the model's name (may be cut); its hash, revision, time; the node (may be cut)."""
     name, digest = ("", "") if a.model is None else (f"model {a.model.profile} {a.model.version}", f"({a.model.sha256[:8]})")
     node = "offline, no node" if context.node_id == "offline" else f"node {context.node_name}"
-    behind = (digest, f"revision {context.revision}", context.made_at.strftime("%Y-%m-%d %H:%M UTC"), node)
-    return f"MedIQA Node {context.version}", name, " \u00b7 ".join(part for part in behind if part)
+    behind = (digest, f"revision {context.revision}", context.made_at.strftime("%Y-%m-%d %H:%M UTC"))
+    return f"MedIQA Node {context.version}", name, " \u00b7 ".join(part for part in behind if part), node

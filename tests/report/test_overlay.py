@@ -116,10 +116,10 @@ def test_score_interval_and_verdict_are_drawn(score: float, interval: tuple[floa
 def test_everything_that_the_picture_promises_is_drawn() -> None:
     a = result(score=19.4, interval=(3.6, 35.3), degradations=DEGRADATIONS, stack=41, findings=NOTES[:2], thresholds=(35.0, 50.0))
     told = drawn(a)
-    wanted = ["CT chest \u00b7 soft tissue kernel \u00b7 series 1234 \u00b7 Chest 1 mm \u00b7 41 images", "Worst slice", "1 of 41", "score 16", "image 1000",
-              "position -1234.5 mm", "R", "A", "W 500 L 50", "severe noise, 70.9 HU", "mild blur, 2.35 mm",
+    wanted = ["CT chest \u00b7 soft tissue kernel \u00b7 series 1234 \u00b7 Chest 1 mm \u00b7 41 images", "Worst slice", "1 of 41", "score 16",
+              "limited by noise", "image 1000", "position -1234.5 mm", "R", "A", "W 500 L 50", "severe noise, 70.9 HU", "mild blur, 2.35 mm",
               "moderate streaks, moderate motion artefacts", "60", "61", "62", "Tube voltage", "120 kV", "283 mAs", "Reject below 35", "Usable",
-              "Good from 50", "The interval lies only partly in the Reject zone.", "7 scored slices, feet to head", "14 %", "feet, slice 1",
+              "Good from 50", "The interval ends at 35.3, not below 35.", "7 scored slices, feet to head", "14 %", "feet, slice 1",
               "head, slice 41", "NOT FOR DIAGNOSIS", "Technical image quality only. Score trained on simulated degradations."]
     assert [w for w in wanted if w not in told] == []
     foot = next(t for t in told if t.startswith("MedIQA Node"))
@@ -173,7 +173,9 @@ def test_verdicts_differ_in_lightness_and_are_readable_on_the_background() -> No
 def test_each_verdict_says_its_word_and_why() -> None:
     told = {v: words.interval_reason(v, i, (35.0, 50.0)) for v, i in (("Good", (50.0, 80.0)), ("Reject", (0.0, 34.9)))}
     assert told == {"Good": "The whole interval lies at 50 or above.", "Reject": "The whole interval lies below 35."}
-    usable = [words.interval_reason("Usable", i, (35.0, 50.0)) for i in ((4.0, 35.0), (35.0, 49.9), (40.0, 60.0), (20.0, 60.0))]
+    usable = [words.interval_reason("Usable", i, (35.0, 50.0)) for i in ((4.0, 36.0), (35.0, 49.9), (40.0, 60.0), (20.0, 60.0))]
+    assert words.interval_reason("Usable", (4.0, 35.3), (35.0, 50.0)) == "The interval ends at 35.3, not below 35."
+    assert words.interval_reason("Usable", (49.6, 90.0), (35.0, 50.0)) == "The interval begins at 49.6, below 50."
     assert [t.rstrip(".").split(" ")[-2:] for t in usable] == [["Reject", "zone"], ["two", "limits"], ["Good", "zone"], ["not", "certain"]]
 
 
@@ -229,6 +231,21 @@ def test_findings_about_images_come_first_and_in_plain_words() -> None:
     assert told == ["No action needed.", "2 of 41 slices are missing.", "X-Ray Tube Current varies from 160 to 180 mAs."]
     assert "Recommendation" in words.remarks(result(degradations=DEGRADATIONS))[0]
     assert any(t.endswith("more remarks in the report") for t in drawn(CASES["everything-wrong"][0]))
+
+
+def test_a_good_total_does_not_hide_a_poor_slice() -> None:
+    a = result(score=74.0, verdict="Good", thresholds=(35.0, 50.0), degradations=DEGRADATIONS[3:], findings=())
+    assert words.remarks(a) == ["No action needed."]
+    poor = dataclasses.replace(a, slices=(*a.slices[:3], dataclasses.replace(a.slices[3], score=12.0), *a.slices[4:]))
+    assert words.remarks(poor) == ["1 of 7 scored slices lies below 35: look at slice 4."]
+    assert words.poor_slices(dataclasses.replace(poor, score=30.0)) == ""
+
+
+def test_lines_fit_and_a_number_stays_with_its_unit() -> None:
+    canvas = Canvas()
+    lines = canvas.lines("Recorded: kernel STANDARD, slice thickness 5 mm. " * 9 + WIDEST, 300, 16)
+    assert len(lines) > 9 and all(canvas.width(line, 16) <= 300 for line in lines)
+    assert not any(line.endswith("5") or line.startswith("mm") for line in lines)
 
 
 def test_names_in_other_scripts_and_control_characters() -> None:
