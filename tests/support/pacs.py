@@ -15,14 +15,20 @@ from tests.support.ports import free_port
 
 
 class SmallPacs:
-    """Keeps data sets by SOP Instance UID and counts how often each came. `classes` limits what it accepts."""
+    """Keeps data sets by SOP Instance UID and counts how often each came. `classes` limits what it accepts.
+
+    While `gate` is cleared, a C-STORE waits for its answer (and sets `asked`). `other_bytes`: UIDs that came with another content.
+    """
 
     def __init__(self, ae_title: str = "PACS", classes: list[str] | None = None, port: int | None = None) -> None:
         self.ae_title, self.port = ae_title, port or free_port()
         self.encoded: dict[str, bytes] = {}
         self.syntax: dict[str, str] = {}
         self.times: Counter[str] = Counter()
+        self.other_bytes: list[str] = []
         self.status = 0x0000
+        self.gate, self.asked = threading.Event(), threading.Event()
+        self.gate.set()
         self._lock = threading.Lock()
         self._classes = classes
         self._server: Any = None
@@ -47,12 +53,16 @@ class SmallPacs:
             self._server = None
 
     def _store(self, event: evt.Event) -> int:
+        self.asked.set()
+        self.gate.wait(60)
         if self.status:
             return self.status
-        uid = str(event.request.AffectedSOPInstanceUID)
+        uid, data = str(event.request.AffectedSOPInstanceUID), event.encoded_dataset(include_meta=True)
         with self._lock:
+            if self.encoded.get(uid, data) != data:
+                self.other_bytes.append(uid)
             self.times[uid] += 1
-            self.encoded[uid] = event.encoded_dataset(include_meta=True)
+            self.encoded[uid] = data
         return 0x0000
 
     def datasets(self) -> list[pydicom.Dataset]:
