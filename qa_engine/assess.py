@@ -56,7 +56,7 @@ def assess(files: Sequence[Path], policy: Policy | None = None, model: Model | N
     read = time.monotonic() - began
     tell("read", 1.0)
     result = _judge(reading, policy, model, tell)
-    seconds = {"read": read, "network": float(result.seconds.get("network", 0.0)), "total": time.monotonic() - began}
+    seconds = {"read": read, "network": result.seconds.get("network"), "total": time.monotonic() - began}
     tell("done", 1.0)
     return replace(result, seconds=seconds)
 

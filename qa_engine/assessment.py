@@ -13,6 +13,9 @@ import numpy as np
 
 from qa_engine.outcome import End, Reason, Severity
 
+WEIGHT_DIGITS = 6
+"""Decimals of a weight, so that those of hundreds of slices still sum to 1."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -53,7 +56,7 @@ class SliceScore:
 
     def to_json(self) -> dict[str, Any]:
         return {"sop_uid": self.sop_uid, "frame": self.frame, "position_mm": self.position_mm,
-                "score": round(self.score, 1), "weight": round(self.weight, 4)}
+                "score": round(self.score, 1), "weight": round(self.weight, WEIGHT_DIGITS)}
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ class Assessment:
     findings: tuple[Finding, ...] = ()
     text: str = ""
     model: ModelIdentity | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float | None] = field(default_factory=dict)
+    """read, network, total; None for what was not done."""
     device: str = ""
     thresholds: tuple[float, float] | None = None
     """(reject_below, good_from) in force."""
@@ -155,8 +159,8 @@ class Assessment:
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `mediqa score --json`, field by field as DESIGN section 7 lists them."""
-        def rounded(value: float | None) -> float | None:
-            return None if value is None else round(value, 1)
+        def rounded(value: float | None, digits: int = 1) -> float | None:
+            return None if value is None else round(value, digits)
 
         worst = self.worst_slice
         return {
@@ -173,5 +177,5 @@ class Assessment:
             "findings": [{"code": f.code, "text": f.text} for f in self.findings], "text": self.text,
             "model": None if self.model is None else
             {"profile": self.model.profile, "version": self.model.version, "sha256": self.model.sha256},
-            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+            "seconds": {k: rounded(self.seconds.get(k), 3) for k in ("read", "network", "total")},
         }

@@ -43,8 +43,13 @@ def check_since(text: str | None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """`value` as JSON on stdout; text outside ASCII stays readable."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    """`value` as JSON on stdout; text outside ASCII stays readable where stdout can hold it (a file name need not be text at all)."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    print(text)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]], numeric: tuple[str, ...] = ()) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from node.cli.output import FAILED, WRONG_USE, ConfigOption, JsonOption, QuietOption, fail, load_config, print_json, print_table
+from node.cli.output import FAILED, WRONG_USE, ConfigOption, JsonOption, QuietOption, fail, load_config, print_json, print_table, printable
 
 OFFLINE = "offline"
 """Node id of objects that no node has made."""
@@ -33,7 +34,6 @@ def command(
     from rich.progress import Progress
 
     from node.build import new_decoder, policy_of
-    from qa_engine.assess import assess
     from qa_engine.model import ModelMissing, load_model
     from qa_engine.series import group_files
 
@@ -44,17 +44,19 @@ def command(
         model = load_model(policy.profile)
     except ModelMissing:
         model = None  # the engine then says so of each series
-    found = []
+    found, failed = [], False
     with new_decoder(settings) as decoder, Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:
         task = progress.add_task("score", total=len(groups))
         for files in groups:
-            assessment = assess(files, policy, model, decoder)
+            assessment = _assess(files, policy, model, decoder)
             found.append(assessment)
+            failed |= str(assessment.end) == "failed"
             if out is not None:
                 try:
                     _write(assessment, files, settings, policy, out)
                 except OSError as error:
-                    fail(f"cannot write to {out}: {error.strerror or type(error).__name__}")
+                    failed = True
+                    print(f"mediqa: cannot write to {out}: {error.strerror or type(error).__name__}", file=sys.stderr)
             progress.advance(task)
     if as_json:
         print_json({"series": [a.to_json() for a in found], "rejected": [{"file": str(r.file), "reason": r.reason} for r in rejected]})
@@ -62,9 +64,27 @@ def command(
         print_table("", ["series", "modality", "region", "end", "quality", "90 % interval", "verdict", "worst", "seconds"],
                     [_row(a) for a in found], numeric=("quality", "seconds"))
         for one in rejected:
-            print(f"rejected: {one.file}: {one.reason}")
-    if not found or any(str(a.end) == "failed" for a in found):
+            print(f"rejected: {printable(str(one.file))}: {one.reason}")
+    if not found:
+        fail("no DICOM series there")
+    if failed:
         raise typer.Exit(FAILED)
+
+
+def _assess(files: list[Path], policy: Any, model: Any, decoder: Any) -> Any:
+    """The Assessment of a series; an error of ours ends it as failed and holds up no other."""
+    from qa_engine.assess import assess
+    from qa_engine.assessment import Assessment
+    from qa_engine.header import raw, read_header, text
+    from qa_engine.outcome import End, Reason
+
+    try:
+        return assess(files, policy, model, decoder)
+    except Exception as error:
+        print(f"mediqa: {printable(str(files[0]))}: {type(error).__name__}: {printable(str(error))}", file=sys.stderr)
+        header = read_header(files[0])
+        uid, modality = ("", "") if header is None else (text(raw(header, k)) for k in ("SeriesInstanceUID", "Modality"))
+        return Assessment(uid, modality, End.FAILED, Reason.INTERNAL_ERROR, len(files))
 
 
 def _row(a: Any) -> list[Any]:

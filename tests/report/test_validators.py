@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from node.report.render import render_results
 from node.report.source_header import read_source_header
 from qa_engine.assess import assess
+from qa_engine.assessment import WEIGHT_DIGITS
 from tests.report.conftest import Engine
 from tests.support.data import data_folder
 from tests.support.reports import CAPTURE, SR_CLASSES, Scored, changed, context, put_bytes, validate
@@ -95,4 +96,4 @@ def test_dump_shows_score_interval_verdict_and_slices(scored: dict[str, Scored],
         for s in a.slices:
             assert f'="Slice {s.ordinal}"' in dump
             assert f'"Image Quality Rating")="{round(s.score, 1)}"' in dump
-            assert f'"Weight in series score")="{round(s.weight, 4)}"' in dump
+            assert f'"Weight in series score")="{round(s.weight, WEIGHT_DIGITS)}"' in dump
