@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from node.report import codes
-from node.report.common import code_item, finish, part10, put_series
-from node.report.context import Predecessor, RenderContext
+from node.report.common import code_item, part10
+from node.report.context import RenderContext
+from node.report.document import sr_document
 from node.report.measurement_report import sentences
-from node.report.source_header import SourceHeader, put_identity
+from node.report.source_header import SourceHeader
 from qa_engine.assessment import Assessment
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -42,52 +43,13 @@ def lines(a: Assessment) -> list[str]:
 def render_basic_text(assessment: Assessment, source: SourceHeader, context: RenderContext, sop_uid: str, series_uid: str,
                       series: Mapping[str, Any]) -> bytes:
     """A Part 10 file; `series` are the attributes of the result series."""
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = SOP_CLASS_UID, sop_uid, series_uid
-    put_identity(ds, source)
-    put_series(ds, series)
-    ds.Modality, ds.InstanceNumber = "SR", context.instance_numbers.get("sr", 1)
-    ds.ReferencedPerformedProcedureStepSequence = []
-    ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "FINAL"
-    ds.PerformedProcedureCodeSequence = []
-    ds.ValueType, ds.ContinuityOfContent = "CONTAINER", "SEPARATE"
-    ds.ConceptNameCodeSequence = [code_item(codes.IMAGING_REPORT)]
-    template = Dataset()
+    root, template, findings = Dataset(), Dataset(), Dataset()
+    root.ValueType, root.ContinuityOfContent = "CONTAINER", "SEPARATE"
+    root.ConceptNameCodeSequence = [code_item(codes.IMAGING_REPORT)]
     template.MappingResource, template.TemplateIdentifier = "DCMR", "2000"
-    ds.ContentTemplateSequence = [template]
-    findings = Dataset()
+    root.ContentTemplateSequence = [template]
     findings.RelationshipType, findings.ValueType, findings.ContinuityOfContent = "CONTAINS", "CONTAINER", "SEPARATE"
     findings.ConceptNameCodeSequence = [code_item(codes.FINDINGS)]
     findings.ContentSequence = [_text(words) for words in lines(assessment)]
-    ds.ContentSequence = [findings]
-    ds.CurrentRequestedProcedureEvidenceSequence = [
-        _study(source.values["StudyInstanceUID"], ((d.SeriesInstanceUID, d.SOPClassUID, d.SOPInstanceUID) for d in source.evidence))]
-    older = context.predecessors.get("sr", ())
-    if older:
-        ds.PredecessorDocumentsSequence = _predecessors(older)
-    finish(ds, context, source.charset)
-    return part10(ds)
-
-
-def _study(study_uid: str, instances: Iterable[tuple[str, str, str]]) -> Dataset:
-    """(series, SOP Class, SOP Instance UID) of a study by series (PS3.3 C.17.2.1)."""
-    study = Dataset()
-    study.StudyInstanceUID = study_uid
-    by_series: dict[str, list[Dataset]] = {}
-    for series_uid, sop_class_uid, sop_uid in instances:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_uid
-        by_series.setdefault(series_uid, []).append(item)
-    study.ReferencedSeriesSequence = []
-    for uid, items in by_series.items():
-        one = Dataset()
-        one.SeriesInstanceUID, one.ReferencedSOPSequence = uid, items
-        study.ReferencedSeriesSequence.append(one)
-    return study
-
-
-def _predecessors(older: Iterable[Predecessor]) -> list[Dataset]:
-    by_study: dict[str, list[tuple[str, str, str]]] = {}
-    for p in older:
-        by_study.setdefault(p.study_uid, []).append((p.series_uid, p.sop_class_uid, p.sop_uid))
-    return [_study(uid, instances) for uid, instances in by_study.items()]
+    root.ContentSequence = [findings]
+    return part10(sr_document(root, source, context, SOP_CLASS_UID, sop_uid, series_uid, series))

@@ -2,7 +2,6 @@
 
 Built of highdicom's content items rather than its templates: containers are SEPARATE, every NUM has an INFERRED FROM child, every group a
 tracking identifier of its own and at least one NUM, and the Image Library holds the salient images only (docs/decisions/0005).
-highdicom never sees the patient: its warnings quote names.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import numpy as np
 from highdicom.sr import (
     CodeContentItem,
     CompositeContentItem,
-    Comprehensive3DSR,
     ContainerContentItem,
     ImageContentItem,
     NumContentItem,
@@ -29,10 +27,11 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from node.report import codes
-from node.report.common import MODEL_NAME, finish, local_parts, part10, put_series
-from node.report.context import Predecessor, RenderContext
+from node.report.common import MODEL_NAME, part10
+from node.report.context import RenderContext
+from node.report.document import sr_document
 from node.report.identifiers import MANUFACTURER, device_uid, tracking_uid
-from node.report.source_header import TYPE_2, SourceHeader, put_identity
+from node.report.source_header import SourceHeader
 from qa_engine.assessment import WEIGHT_DIGITS, Assessment, Quantity, SliceScore
 from qa_engine.description import describe_other
 
@@ -209,42 +208,12 @@ def coding_scheme() -> Dataset:
     return item
 
 
-def _references(objects: Iterable[Predecessor]) -> list[Dataset]:
-    """What highdicom wants to know of older reports."""
-    found = []
-    for p in objects:
-        ds = Dataset()
-        ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = p.sop_class_uid, p.sop_uid, p.series_uid, p.study_uid
-        found.append(ds)
-    return found
-
-
-def _evidence(source: SourceHeader) -> list[Dataset]:
-    """The light data sets with empty patient and study attributes, which highdicom reads from the first."""
-    found = []
-    for light in source.evidence:
-        ds = Dataset()
-        ds.update(light)
-        found.append(ds)
-    for keyword in TYPE_2:
-        setattr(found[0], keyword, "")
-    return found
-
-
 def build_report(assessment: Assessment, source: SourceHeader, context: RenderContext, key: str, series_uid: str,
                  series: Mapping[str, Any]) -> Dataset:
     """The report, still of no class (`in_class`); `key` is its UID in all classes, `series` are the attributes of the result series."""
-    date, time, _ = local_parts(context)
     root = Tree(assessment, source, context, key).root()
-    report = Comprehensive3DSR(
-        evidence=_evidence(source), content=root, series_instance_uid=series_uid, series_number=series["SeriesNumber"], sop_instance_uid=key,
-        instance_number=context.instance_numbers.get("sr", 1), manufacturer=MANUFACTURER, is_complete=True, is_final=True, is_verified=False,
-        manufacturer_model_name=MODEL_NAME, software_versions=context.version, device_serial_number=context.node_id[:64], content_date=date,
-        content_time=time, previous_versions=_references(context.predecessors.get("sr", ())) or None)
-    put_identity(report, source)
-    put_series(report, series)
+    report = sr_document(root, source, context, CLASSES["comprehensive-3d"], key, series_uid, series)
     report.CodingSchemeIdentificationSequence = [coding_scheme()]
-    finish(report, context, source.charset)
     return report
 
 
