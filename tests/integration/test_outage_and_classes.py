@@ -1,13 +1,16 @@
-"""A PACS that is down, one that takes only Enhanced SR, a sender that is not on the list."""
+"""A PACS that is down, PACSs that take few SOP classes, reflected results, a sender that is not on the list."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import pydicom
 import pytest
 from pynetdicom import AE
-from pynetdicom.sop_class import EnhancedSRStorage, SecondaryCaptureImageStorage, Verification
+from pynetdicom.sop_class import BasicTextSRStorage, EnhancedSRStorage, SecondaryCaptureImageStorage, Verification
 
 from tests.support.node import NodeUnderTest, send
 from tests.support.pacs import SmallPacs
@@ -43,13 +46,48 @@ def test_destination_down_for_three_tries_holds_one_copy_in_the_end(tmp_path: Pa
             pacs.stop()
 
 
-def test_a_pacs_that_takes_only_enhanced_sr_gets_that(tmp_path: Path, patient: Path) -> None:
-    with (SmallPacs(classes=[EnhancedSRStorage, SecondaryCaptureImageStorage]) as pacs,
-          NodeUnderTest(tmp_path / "node", [("pacs", "PACS", pacs.port)]) as node):
+def test_each_pacs_gets_the_class_that_it_takes_and_reflects_it_in_vain(tmp_path: Path, patient: Path) -> None:
+    kinds = {"enhanced": SmallPacs(classes=[EnhancedSRStorage, SecondaryCaptureImageStorage]),
+             "text": SmallPacs(classes=[BasicTextSRStorage, SecondaryCaptureImageStorage]),
+             "pictures": SmallPacs(classes=[SecondaryCaptureImageStorage])}
+    with ExitStack() as stack:
+        for pacs in kinds.values():
+            stack.enter_context(pacs)
+        node = stack.enter_context(NodeUnderTest(tmp_path / "node", [(n, "PACS", p.port) for n, p in kinds.items()],
+                                                 callers=("SENDER", "SECOND")))
         send(patient, node.port)
-        node.wait_for_ends(1)
-        node.wait_delivered()
-        assert [ds.SOPClassUID for ds in pacs.of_modality("SR")] == [EnhancedSRStorage]
+        end = next(iter(node.wait_for_ends(1).values()))
+        wait_for(lambda: sorted(r["state"] for r in node.rows("select state from delivery")) == ["delivered"] * 5 + ["refused"], 60,
+                 f"{node.rows('select * from delivery')}\n{node.tail()}")
+        assert [str(ds.SOPClassUID) for ds in kinds["enhanced"].of_modality("SR")] == [EnhancedSRStorage]
+        [text] = kinds["text"].of_modality("SR")
+        assert text.SOPClassUID == BasicTextSRStorage and f"{end['score']:.1f}" in str([i.get("TextValue") for i in tree(text)])
+        assert [str(ds.SOPClassUID) for ds in kinds["pictures"].datasets()] == [SecondaryCaptureImageStorage]
+        refused = node.mediqa_json("delivery", "list", "--state", "refused")["deliveries"]
+        assert [(r["destination"], r["kind"]) for r in refused] == [("pictures", "sr")]
+
+        # every object comes back through another AE with a new patient and new file meta information
+        made = node.rows("select count(*) as n from result_object")
+        back = {ds.SOPInstanceUID: ds for pacs in kinds.values() for ds in pacs.datasets()}
+        for k, ds in enumerate(back.values()):
+            ds.PatientName, ds.PatientID = "REFLECTED^NAME", "SIM-REFLECTED"
+            ds.file_meta.ImplementationClassUID, ds.file_meta.ImplementationVersionName = "1.2.3.4", "OTHER"
+            ds.file_meta.SourceApplicationEntityTitle = "SECOND"
+            ds.save_as(tmp_path / f"back-{k}.dcm", enforce_file_format=True)
+        assert send(sorted(tmp_path.glob("back-*.dcm")), node.port, calling="SECOND") == len(back) == 3
+        ends = node.wait_for_ends(1 + len({ds.SeriesInstanceUID for ds in back.values()}))
+        for ds in back.values():
+            assert (ends[ds.SeriesInstanceUID]["outcome"], ends[ds.SeriesInstanceUID]["reason"]) == ("skipped", "own-result")
+        time.sleep(2)
+        assert node.rows("select count(*) as n from result_object") == made
+        assert [sum(pacs.times.values()) for pacs in kinds.values()] == [2, 2, 1]
+
+
+def tree(item: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
+    """All content items of a report."""
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from tree(child)
 
 
 def test_strangers_are_rejected_with_the_dicom_reason(tmp_path: Path) -> None:

@@ -35,20 +35,26 @@ destinations:
 
 
 class NodeUnderTest:
-    """Starts, kills and asks a node. Destinations are (name, ae_title, port)."""
+    """Starts, kills and asks a node. Destinations are (name, ae_title, port); several of them serve all callers.
+
+    environment: further variables for the node's processes.
+    """
 
     def __init__(self, folder: Path, destinations: list[tuple[str, str, int]], *, quiet: float = 2, contiguous: float = 1.5,
                  announced: float = 1, mode: str = "live", callers: tuple[str, ...] = ("PACS", "ORTHANC", "SENDER"),
-                 extra: str = "") -> None:
+                 extra: str = "", environment: dict[str, str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.port = folder, free_port()
         self.config = folder / "config.yaml"
         allow = "\n".join(f"    - {{ae_title: {name}, networks: [127.0.0.0/8]}}" for name in callers)
-        targets = "\n".join(f"  - {{name: {n}, ae_title: {ae}, host: 127.0.0.1, port: {p}}}" for n, ae, p in destinations) or "  []"
+        serves = ", ".join(callers) if len(destinations) > 1 else ""
+        targets = "\n".join(f"  - {{name: {n}, ae_title: {ae}, host: 127.0.0.1, port: {p}, serves: [{serves}]}}"
+                            for n, ae, p in destinations) or "  []"
         self.config.write_text(CONFIG.format(port=self.port, quiet=quiet, contiguous=contiguous, announced=announced, mode=mode,
                                              allow=allow, destinations=targets, extra=extra), encoding="utf-8")
         self.database = folder / "data" / "node.db"
         self.log = folder / "node.log"
+        self.environment = environment or {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> NodeUnderTest:
@@ -59,7 +65,7 @@ class NodeUnderTest:
         self.stop()
 
     def start(self) -> None:
-        env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1")
+        env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1", **self.environment)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "node", "serve", "-c", str(self.config)], cwd=ROOT,
                                             stdout=log, stderr=log, env=env, start_new_session=True)
