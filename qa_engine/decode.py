@@ -35,6 +35,7 @@ PLUGINS: dict[str, tuple[str, ...]] = {
 """Encapsulated transfer syntaxes that we decode, and by which plugins, in this order (PS3.5 A.4)."""
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
 MAX_ANSWER = 1 << 20
+START_SECONDS = 60.0
 
 
 class DecodeError(Exception):
@@ -99,7 +100,7 @@ class Decoder:
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
         try:
-            return self._answer(process)
+            return self._answer(process, self.seconds)
         except TimeoutError:
             self._kill()
             raise DecodeError(Reason.OVER_LIMIT, f"decoding took longer than {self.seconds:g} s") from None
@@ -125,12 +126,18 @@ class Decoder:
             self._process = subprocess.Popen([sys.executable, "-m", "qa_engine.decoder_process", str(scratch)], stdin=subprocess.PIPE,
                                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, pass_fds=(scratch,),
                                              cwd=Path(__file__).resolve().parents[1])
+            try:  # its start does not count against the first file
+                self._answer(self._process, START_SECONDS)
+            except TimeoutError:
+                self._kill()
+                raise RuntimeError(f"the decoder process does not start within {START_SECONDS:g} s") from None
         return self._process
 
-    def _answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """One line of JSON before the deadline; TimeoutError, EOFError."""
+    @staticmethod
+    def _answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
+        """One line of JSON within the time; TimeoutError, EOFError."""
         assert process.stdout is not None
-        deadline, line = time.monotonic() + self.seconds, b""
+        deadline, line = time.monotonic() + seconds, b""
         descriptor = process.stdout.fileno()
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()

@@ -1,7 +1,8 @@
 """The process that decodes pixel data for `qa_engine.decode.Decoder`; it may be killed by what it reads, and nothing else is lost.
 
-One request per line: {"path", "max_pixels", "alarm"}; one answer per line: {"plugin", "transfer_syntax"} or {"reason", "text"}. The array
-goes into the file whose descriptor is the argument. Memory is bounded by what the header describes, so that a bomb ends in a MemoryError.
+After an empty object, which says that it is ready, one request per line: {"path", "max_pixels", "alarm"}; one answer per line: {"plugin",
+"transfer_syntax"} or {"reason", "text"}. The array goes into the file whose descriptor is the argument. Memory is bounded by what the header
+describes, so that a bomb ends in a MemoryError.
 """
 
 from __future__ import annotations
@@ -171,6 +172,8 @@ def main() -> None:
     scratch = int(sys.argv[1])
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # native codecs print on stdout, which is the channel of answers
+    out.write(b"{}\n")  # ready
+    out.flush()
     for line in sys.stdin.buffer:
         out.write(json.dumps(answer(json.loads(line), scratch)).encode() + b"\n")
         out.flush()
