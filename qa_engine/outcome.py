@@ -75,7 +75,7 @@ class OutcomeRow:
 
 TABLE: tuple[OutcomeRow, ...] = (
     OutcomeRow(End.ASSESSED, None, "The series was scored.", False),
-    OutcomeRow(End.ABSTAINED, Reason.OUTSIDE_ENVELOPE, "Too few real patients of this modality and body region stand behind the model.", False),
+    OutcomeRow(End.ABSTAINED, Reason.OUTSIDE_ENVELOPE, "Too few real patients of this modality, body region and field of view stand behind the model.", False),
     OutcomeRow(End.ABSTAINED, Reason.UNFAMILIAR_CONTENT, "The pixels look unlike anything that the model was tested on.", False),
     OutcomeRow(End.ABSTAINED, Reason.PHANTOM, "The pixels show a test object, not a patient.", False),
     OutcomeRow(End.ABSTAINED, Reason.INCOMPLETE_SERIES, "Too many slices of the series are missing.", True),

@@ -133,7 +133,7 @@ def test_everything_that_the_picture_promises_is_drawn() -> None:
 def test_abstained_has_no_number_and_tells_the_reason_in_words() -> None:
     told = drawn(abstained(Reason.OUTSIDE_ENVELOPE, acquisition={}))
     assert "Not assessed" in told and "abstained: outside-envelope" in told
-    assert "Too few real patients of this modality and body region stand behind the model." in " ".join(told)
+    assert "Too few real patients of this modality, body region and field of view stand behind the model." in " ".join(told)
     assert not any(t.strip("\u2013- ").replace(".", "").isdigit() for t in told)
     assert not {"Good", "Usable", "Reject"} & set(told)
     assert any("Another try may help." in t for t in drawn(abstained(Reason.INCOMPLETE_SERIES)))
