@@ -72,6 +72,23 @@ def test_once_in_order_whatever_was_enqueued_how_often(bench: tuple[WorkflowEngi
     assert sorted(notes.done) == sorted([("assess", k) for k in range(1, 6)] + [("report", k) for k in range(1, 6)])
 
 
+def test_the_queue_is_looked_at_often_only_while_several_wait(tmp_path: Path) -> None:
+    from dbos import DBOS
+
+    engine = WorkflowEngine(database_url(tmp_path / "node.db"), "mediqa", Notes(), polling_seconds=0.5)
+    engine.launch()
+    try:
+        seconds = []
+        for busy in (False, True, True, False):
+            engine.pace(busy)
+            queue = DBOS.retrieve_queue("assess")
+            assert queue is not None and queue.worker_concurrency == 1
+            seconds.append(queue.polling_interval_sec)
+        assert seconds == [0.5, 0.05, 0.05, 0.5]
+    finally:
+        engine.stop(0)
+
+
 def test_rolled_back_together_committed_together(bench: tuple[WorkflowEngine, sa.Engine, Notes]) -> None:
     engine, ours, notes = bench
     with pytest.raises(RuntimeError), ours.begin() as conn:
