@@ -22,6 +22,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from qa_engine.decode import NATIVE, PLUGINS, DecodeError
 from qa_engine.outcome import Reason
@@ -61,6 +62,9 @@ def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
     bound_memory(min(MAX_BYTES, 20 * size))  # deflated data sets grow, those that grow a thousandfold are bombs
     try:
         ds = pydicom.dcmread(path, force=True)
+        if "TransferSyntaxUID" not in ds.file_meta:  # a bare data set, whose encoding is seen from its bytes
+            implicit, little = ds.original_encoding
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         syntax = str(ds.file_meta.TransferSyntaxUID)
     except MemoryError:
         raise

@@ -88,6 +88,17 @@ def test_uncompressed(decoder: Decoder, tmp_path: Path, syntax: str, signed: boo
     assert np.array_equal(found.pixels[0], values) and (found.plugin, found.transfer_syntax) == ("pydicom", syntax)
 
 
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_bare_data_set_without_file_meta(decoder: Decoder, tmp_path: Path, implicit: bool) -> None:
+    values = picture(16, True)
+    ds = holding(values, 16)
+    del ds.file_meta
+    ds.save_as(tmp_path / "bare", implicit_vr=implicit, little_endian=True)
+    assert (tmp_path / "bare").read_bytes()[128:132] != b"DICM"
+    whole = read_series([tmp_path / "bare"], decoder).volume
+    assert np.array_equal(decoder.read(tmp_path / "bare").pixels[0], values) and whole is not None and whole.pixels.shape == (1, 96, 96)
+
+
 @pytest.mark.parametrize("syntax", [JPEG_LS, J2K_LOSSLESS, HTJ2K_LOSSLESS, RLE, pytest.param(JPEG_SV1, marks=pytest.mark.peer)])
 @pytest.mark.parametrize(("bits", "signed"), [(12, False), (16, False), (12, True), (16, True)])
 def test_lossless(decoder: Decoder, tmp_path: Path, syntax: str, bits: int, signed: bool) -> None:
