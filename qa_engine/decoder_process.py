@@ -62,7 +62,7 @@ def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
     bound_memory(min(MAX_BYTES, 20 * size))  # deflated data sets grow, those that grow a thousandfold are bombs
     try:
         ds = pydicom.dcmread(path, force=True)
-        if "TransferSyntaxUID" not in ds.file_meta:  # a bare data set, whose encoding is seen from its bytes
+        if "TransferSyntaxUID" not in ds.file_meta and "PixelData" in ds:  # a bare data set, whose encoding is seen from its bytes
             implicit, little = ds.original_encoding
             ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         syntax = str(ds.file_meta.TransferSyntaxUID)
