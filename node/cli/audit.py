@@ -11,13 +11,22 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.output import ConfigOption, JsonOption, fail, load_config, print_json, print_table
+from node.cli.output import (
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    SinceOption,
+    check_since,
+    fail,
+    load_config,
+    print_json,
+    print_table,
+)
 
-app = typer.Typer(help="The audit log: list, verify, export.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="The audit log: list, verify, export.", no_args_is_help=True)
 
 SeriesOption = Annotated[str | None, typer.Option("--series", help="Series Instance UID.")]
 EventOption = Annotated[str | None, typer.Option("--event", help="received, completed, ended, reported, delivered, refused ...")]
-SinceOption = Annotated[str | None, typer.Option("--since", help="UTC time or date, e.g. 2026-01-31.")]
 COLUMNS = ("seq", "at", "event", "actor", "study_uid", "series_uid", "sop_uid", "details")
 
 
@@ -48,25 +57,29 @@ def open_log(config: Path | None) -> Any:
 
 @app.command("list")
 def list_records(config: ConfigOption = None, series: SeriesOption = None, event: EventOption = None, since: SinceOption = None,
-                 limit: Annotated[int, typer.Option(help="Newest records shown; 0 = all.")] = 200, as_json: JsonOption = False) -> None:
+                 limit: Annotated[int, typer.Option(help="Newest records shown; 0 = all.")] = 200, as_json: JsonOption = False,
+                 quiet: QuietOption = False) -> None:
     """Show records, oldest first."""
+    check_since(since)
     records = open_log(config).records(series, event, since, limit or None)
     if as_json:
         print_json({"records": records})
+        return
+    if quiet:
         return
     rows = [[r["seq"], r["at"], r["event"], r["actor"], r["series_uid"] or "", json.dumps(r["details"], ensure_ascii=True)] for r in records]
     print_table("", ["seq", "time (UTC)", "event", "actor", "series", "details"], rows, numeric=("seq",))
 
 
 @app.command()
-def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def verify(config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Walk the chain; exit 1 and name the first record that does not hold."""
     report = open_log(config).verify()
     if as_json:
         print_json({"ok": report.ok, "records": report.records, "first_bad_seq": report.first_bad_seq, "problem": report.problem})
-    elif report.ok:
+    elif report.ok and not quiet:
         print(f"audit log: {report.records} records, the chain holds")
-    else:
+    elif not report.ok:
         print(f"audit log: {report.problem} ({report.records} records before it hold)")
     if not report.ok:
         raise typer.Exit(1)
@@ -76,6 +89,7 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def export(config: ConfigOption = None, series: SeriesOption = None, event: EventOption = None, since: SinceOption = None,
            as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of one JSON record per line.")] = False) -> None:
     """Write all matching records to stdout, with their digests."""
+    check_since(since)
     records = open_log(config).records(series, event, since)
     if not as_csv:
         for record in records:

@@ -12,7 +12,7 @@ import typer
 
 from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json, print_table
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Profiles, model card and sha256 of the weights.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Profiles, model card and sha256 of the weights: list, show, import.")
 
 
 @app.command("list")
@@ -58,11 +58,11 @@ def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "m
 def import_profile(weights: Annotated[Path, typer.Argument(help="A .safetensors file with its card (.json) beside it.")],
                    as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Install weights and card as a profile of the file's name, after a trial load."""
-    from qa_engine.model import WEIGHTS, ModelMissing, load_model
-
     card = weights.with_suffix(".json")
     if weights.suffix != ".safetensors" or not weights.is_file() or not card.is_file():
         fail("give a .safetensors file that has its card (.json) beside it", WRONG_USE)
+    from qa_engine.model import WEIGHTS, ModelMissing, load_model
+
     try:
         json.loads(card.read_text(encoding="utf-8"))
         with tempfile.TemporaryDirectory() as trial:
