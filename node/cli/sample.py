@@ -38,7 +38,10 @@ def command(
     except OSError as error:
         fail(f"cannot write to {folder}: {error.strerror}")
     if sheet is not None:
-        contact_sheet(folders, sheet)
+        try:
+            contact_sheet(folders, sheet)
+        except (OSError, ValueError) as error:
+            fail(f"cannot write the contact sheet {sheet}: {getattr(error, 'strerror', None) or error}")
     if as_json:
         print_json({"series": [{"folder": str(w.folder), "kind": w.kind, "dose": w.dose, "files": w.files, "series_uid": w.series_uid}
                                for w in written]})
@@ -58,6 +61,6 @@ def contact_sheet(folders: list[Path], out: Path) -> None:
         files = sorted(folder.glob("*.dcm"))
         chosen = [pydicom.dcmread(files[round(k)]) for k in np.linspace(0, len(files) - 1, min(8, len(files)))]
         images = [ds.pixel_array * float(ds.get("RescaleSlope", 1)) + float(ds.get("RescaleIntercept", 0)) for ds in chosen]
-        low, high = (-200.0, 300.0) if chosen[0].Modality == "CT" else (0.0, float(np.quantile(images, 0.99)))
-        rows.append(np.concatenate([np.clip((i - low) / (high - low) * 255, 0, 255).astype(np.uint8) for i in images], 1))
+        low, width = float(chosen[0].WindowCenter - chosen[0].WindowWidth / 2), float(chosen[0].WindowWidth)
+        rows.append(np.concatenate([np.clip((i - low) / width * 255, 0, 255).astype(np.uint8) for i in images], 1))
     Image.fromarray(np.concatenate(rows)).save(out)

@@ -1,6 +1,7 @@
-"""Parallel-beam projection and filtered back-projection in torch, batched (Kak and Slaney 1988, chapter 3).
+"""Parallel-beam projection and filtered back-projection in torch, batched (Kak and Slaney 1988, chapter 3; Joseph 1982).
 
-Lengths are in pixels of the grid; views are spread over 180 degrees. Kernels are the ramp times an apodisation.
+Lengths are in pixels of the grid; views are spread over 180 degrees. Kernels are the ramp times an apodisation. Both directions are sums of
+weighted rows of a table (embedding bags): slices are its columns, so that the geometry of a view is computed once for all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 KERNELS = ("ramp", "shepp-logan", "cosine", "hann")
-_CHUNK = 24
 
 
 def angles(views: int) -> Tensor:
@@ -21,20 +21,25 @@ def angles(views: int) -> Tensor:
 
 
 def project(image: Tensor, views: int) -> Tensor:
-    """Line integrals (B, views, N) of (B,N,N) along the columns of the image turned by each angle."""
+    """Line integrals (B, views, N) of (B,N,N): each ray is sampled once per row or column, whichever it crosses more steeply."""
     batch, size, _ = image.shape
-    theta = angles(views).to(image.device)
-    out = torch.empty(batch, views, size, dtype=image.dtype, device=image.device)
-    for at in range(0, views, _CHUNK):
-        part = theta[at:at + _CHUNK]
-        cos, sin = torch.cos(part), torch.sin(part)
-        zero = torch.zeros_like(cos)
-        affine = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
-        grid = F.affine_grid(affine, [len(part), 1, size, size], align_corners=False)
-        # slices are channels of one image, so that each turn is computed once for the whole batch
-        turned = F.grid_sample(image[None].expand(len(part), -1, -1, -1), grid, mode="bilinear", align_corners=False)
-        out[:, at:at + _CHUNK] = turned.sum(2).transpose(0, 1)
-    return out
+    table = torch.cat([image.reshape(batch, size * size).T, image.new_zeros(1, batch)])  # the last row is the air outside
+    line = torch.arange(size, dtype=image.dtype, device=image.device) + 0.5 - size / 2
+    along = torch.arange(size, device=image.device)
+    out = image.new_empty(views, size, batch)
+    for k, theta in enumerate(angles(views).tolist()):
+        cos, sin = math.cos(theta), math.sin(theta)
+        steep = abs(cos) >= abs(sin)
+        across, other = (cos, sin) if steep else (sin, cos)
+        place = (line[:, None] - line * other) / across + (size / 2 - 0.5)
+        low = place.floor()
+        share = place - low
+        pixels = []
+        for at in (low.long(), low.long() + 1):
+            inside = (at >= 0) & (at < size)
+            pixels.append(torch.where(inside, along * size + at if steep else at * size + along, size * size))
+        out[k] = _weighted_sums(table, pixels, [1 - share, share]) / abs(across)
+    return out.permute(2, 0, 1)
 
 
 def transfer(size: int, kernel: str, cutoff: float = 1.0) -> Tensor:
@@ -63,17 +68,24 @@ def filter_projections(sinogram: Tensor, kernel: str, cutoff: float = 1.0) -> Te
     return torch.fft.irfft(spectrum, n=size)[..., :n]
 
 
-def back_project(filtered: Tensor, size: int) -> Tensor:
-    """Image (B,size,size) of filtered projections (B, views, N), linear interpolation."""
+def back_project(filtered: Tensor, size: int, span: int | None = None) -> Tensor:
+    """Image (B,size,size) of filtered projections (B, views, N), linear interpolation; it spans the middle `span` of the N samples (all)."""
     batch, views, n = filtered.shape
-    axis = (torch.arange(size, device=filtered.device, dtype=filtered.dtype) + 0.5) * (n / size) - n / 2
-    image = torch.zeros(batch, size * size, dtype=filtered.dtype, device=filtered.device)
+    span = span or n
+    table = filtered.permute(1, 2, 0).reshape(views * n, batch).contiguous()
+    axis = (torch.arange(size, device=filtered.device, dtype=filtered.dtype) + 0.5) * (span / size) - span / 2
     theta = angles(views).to(filtered.device)
-    for k in range(views):
-        cos, sin = torch.cos(theta[k]), torch.sin(theta[k])
-        place = (axis[None, :] * cos + axis[:, None] * sin + n / 2 - 0.5).clamp(0, n - 1.001).reshape(-1)
+    cos, sin = torch.cos(theta), torch.sin(theta)
+    start = torch.arange(views, device=filtered.device) * n
+    out = filtered.new_empty(size, size, batch)
+    for row in range(size):
+        place = (axis[:, None] * cos + axis[row] * sin + n / 2 - 0.5).clamp(0, n - 1.001)
         low = place.long()
         share = place - low
-        row = filtered[:, k]
-        image += row[:, low] * (1 - share) + row[:, low + 1] * share
-    return image.reshape(batch, size, size) * (math.pi / views)
+        out[row] = _weighted_sums(table, [start + low, start + low + 1], [1 - share, share])
+    return out.permute(2, 0, 1) * (math.pi / views)
+
+
+def _weighted_sums(table: Tensor, rows: list[Tensor], weights: list[Tensor]) -> Tensor:
+    """Sums (M,B) of rows of `table` (R,B): each tensor of `rows` and `weights` is (M,K)."""
+    return F.embedding_bag(torch.cat(rows, 1), table, mode="sum", per_sample_weights=torch.cat(weights, 1))
