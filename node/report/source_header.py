@@ -113,10 +113,13 @@ def _decode(value: bytes, charsets: Sequence[str], assumed: str, person: bool) -
 def _day(value: str) -> str:
     """YYYYMMDD out of a date or the beginning of a date and time; "" when it is none."""
     found = _DATE.match(value)
+    if found is None:
+        return ""
     try:
-        return "" if found is None else date(*map(int, found.groups())).strftime("%Y%m%d")
+        date(*map(int, found.groups()))
     except ValueError:
         return ""
+    return "".join(found.groups())
 
 
 def _time(value: str) -> str:

@@ -80,6 +80,7 @@ DEFECTS = {
     "birth date with time": value("PatientBirthDate", b"19700203040506", "19700203", REWRITTEN),
     "birth date with dots": value("PatientBirthDate", b"1970.02.03", "19700203", REWRITTEN),
     "birth date that no calendar has": value("PatientBirthDate", b"19700230", "", "is no date; it was left empty", True),
+    "birth date of an anonymiser": value("PatientBirthDate", b"00010101", "00010101", ""),
     "study time with colons": value("StudyTime", b"10:11:12", "101112", REWRITTEN),
     "study time out of range": value("StudyTime", b"251112", "", "is no time; it was left empty"),
     "study time with a fraction of minutes": value("StudyTime", b"1011.5", "", "is no time; it was left empty"),
