@@ -37,7 +37,8 @@ _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 REWRITTEN = "was not in DICOM's form; it was rewritten"
 NO_SEX = "is none of M, F, O; it was left empty"
 KEPT = "is no valid UID; it was kept, another one would name another study"
-HARMLESS = frozenset({REWRITTEN, NO_SEX, KEPT})
+NO_YEAR = "names a year before 1000, as anonymisers write it; it was left empty"
+HARMLESS = frozenset({REWRITTEN, NO_SEX, KEPT, NO_YEAR})
 """What can be wrong without making the identity doubtful."""
 ASCII_TERMS = frozenset({"", "ISO_IR 6", "ISO 2022 IR 6"})
 
@@ -147,6 +148,8 @@ def _repair(keyword: str, given: str) -> tuple[str, list[str]]:
     if keyword in DATES or keyword in TIMES:
         fixed = _day(value) if keyword in DATES else _time(value)
         kind = "date" if keyword in DATES else "time"
+        if keyword in DATES and fixed.startswith("0"):
+            return "", [*wrong, NO_YEAR]
         return fixed, wrong + ([f"is no {kind}; it was left empty"] if not fixed else [REWRITTEN] if fixed != value else [])
     if keyword == "PatientSex":
         fixed = value.upper() if value.upper() in ("M", "F", "O") else ""
