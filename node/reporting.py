@@ -63,8 +63,8 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     files = [place.objects.path(v.path) for v in versions]
     source = read_source_header(files, report.assumed_charset, report.charset)
     notes = tuple(f.text for f in source.findings)
-    if not source.values["StudyInstanceUID"]:
-        return Rendering((), ("the source names no study, nothing can be answered in it",))
+    if not source.answerable:
+        return Rendering((), ("the source names no study or no instance, nothing can be answered in it",))
     context = RenderContext(
         node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number,
         made_at=datetime.fromisoformat(row.ended_at), content_digest=row.content_digest,

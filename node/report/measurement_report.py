@@ -61,7 +61,7 @@ class Tree:
         self.a, self.source, self.context, self.key = assessment, source, context, key
         self._evidence = {ds.SOPInstanceUID: ds for ds in source.evidence}
         self._first = source.evidence[0]
-        self.worst_first = sorted(assessment.slices, key=lambda s: s.score)
+        self.worst_first = sorted((s for s in assessment.slices if s.sop_uid in self._evidence), key=lambda s: s.score)
         self.leading = self.worst_first[:SOURCES]
 
     def root(self) -> ContainerContentItem:

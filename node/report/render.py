@@ -73,10 +73,10 @@ def render_results(assessment: Assessment, files: Sequence[Path], context: Rende
                    secondary_capture: bool = True, source: SourceHeader | None = None) -> list[RenderedObject]:
     """Every object of a result set: the capture first, then the report in each class that a destination might take.
 
-    What is wrong with the source's header is told with the findings of the engine. Nothing for a source that names no study.
+    What is wrong with the source's header is told with the findings of the engine. Nothing for a source that names no study or no instance.
     """
     source = source or read_source_header(files, context.assumed_charset, context.charset)
-    if not source.values["StudyInstanceUID"]:
+    if not source.answerable:
         return []
     told = replace(assessment, findings=(*assessment.findings, *source.findings))
     captures = [_capture(told, source, context)] if secondary_capture else []

@@ -56,6 +56,11 @@ class SourceHeader:
     doubtful: tuple[str, ...] = ()
     body_part: str = ""
 
+    @property
+    def answerable(self) -> bool:
+        """Whether a result can stand in the source's study and refer to an instance of it."""
+        return bool(self.values["StudyInstanceUID"] and self.evidence)
+
 
 def _bytes_of(ds: Dataset, keyword: str) -> bytes | str | None:
     """The value as it stands in the file, before any decoding."""
@@ -86,6 +91,8 @@ def _encodings(charsets: Sequence[str], strict: bool = True) -> list[str] | None
         found = convert_encodings(list(charsets) or [""])
     except (LookupError, ValueError):
         return None
+    if len(found) != max(1, len(charsets)):
+        return list(found)  # terms that stand alone do not stand with others: pydicom has left some out
     return ["ascii" if strict and term in ASCII_TERMS else encoding for term, encoding in zip(charsets or [""], found, strict=True)]
 
 
@@ -185,7 +192,8 @@ def declared_charset(values: Sequence[str], charsets: Sequence[str], policy: str
         return None
     if list(charsets) == ["ISO_IR 13"]:
         charsets = ["ISO 2022 IR 13", "ISO 2022 IR 87"]  # the same bytes; the form alone is refused by a validator in wide use
-    if policy == "source" and "GBK" not in charsets and all(_survives(v, charsets) for v in values):
+    alone = len(charsets) == 1 or not {"ISO_IR 192", "GB18030"}.intersection(charsets)
+    if policy == "source" and alone and "GBK" not in charsets and all(_survives(v, charsets) for v in values):
         return charsets[0] if len(charsets) == 1 else list(charsets)
     return "ISO_IR 192"
 
@@ -194,8 +202,8 @@ def _light(ds: Dataset, study_uid: str) -> Dataset | None:
     found = Dataset()
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
         value = text(raw(ds, keyword)).strip("\0")
-        if not value:
-            return None
+        if not value or "\\" in value:
+            return None  # nothing can refer to it
         setattr(found, keyword, value)
     found.StudyInstanceUID = study_uid
     found.Modality = text(raw(ds, "Modality"))[:16]

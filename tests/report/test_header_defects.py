@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from node.report.render import render_results
 from node.report.source_header import LIMITS, read_source_header
-from tests.support.reports import CAPTURE, SR_CLASSES, Scored, changed, context, put_bytes, texts_of, validate
+from tests.support.reports import CAPTURE, SR_CLASSES, Scored, changed, context, groups_of, put_bytes, texts_of, validate
 
 pytestmark = [pytest.mark.model, pytest.mark.peer]
 
@@ -150,6 +150,22 @@ def test_any_study_uid_is_kept(scored: dict[str, Scored], given: bytes, tmp_path
 def test_a_source_that_names_no_study_gets_no_object(scored: dict[str, Scored], given: bytes, tmp_path: Path) -> None:
     files = changed(scored["mr"].files, tmp_path, lambda ds: put_bytes(ds, "StudyInstanceUID", given))
     assert render_results(scored["mr"].assessment, files, context(), ["comprehensive-3d"]) == []
+
+
+def test_instances_that_nothing_can_refer_to(scored: dict[str, Scored], tmp_path: Path) -> None:
+    """A SOP Instance UID of two values: its slice is left out of the report; where there is no other instance there is no report."""
+    def change(ds: Dataset) -> None:
+        if ds.InstanceNumber == 1:
+            put_bytes(ds, "SOPInstanceUID", b"1.2\\1.3")
+
+    files = changed(scored["mr"].files, tmp_path, change)
+    a = scored["mr"].assessment
+    a = replace(a, slices=(replace(a.slices[0], sop_uid="1.2\\1.3"), *a.slices[1:]))
+    made = render_results(a, files, context(), ["comprehensive-3d"], False)[0]
+    assert validate(made.data, SR_CLASSES["comprehensive-3d"], tmp_path) == []
+    slices = [name for name in groups_of(pydicom.dcmread(BytesIO(made.data))) if name.startswith("Slice ")]
+    assert sorted(slices) == [f"Slice {s.ordinal}" for s in a.slices[1:]]
+    assert render_results(a, files[:1], context(), ["comprehensive-3d"]) == []
 
 
 def test_two_patients_in_one_series_are_never_mixed(scored: dict[str, Scored], tmp_path: Path) -> None:
