@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
+from pydicom.charset import STAND_ALONE_ENCODINGS, convert_encodings, decode_bytes, encode_string, python_encoding
 from pydicom.dataset import Dataset
 
 from qa_engine.assessment import Finding
@@ -80,7 +80,8 @@ def _charsets(ds: Dataset) -> list[str]:
     value = raw(ds, "SpecificCharacterSet")
     if value is None:
         return []
-    return [str(v).strip() for v in ([value] if isinstance(value, str) else value)]
+    terms = [str(v).strip() for v in ([value] if isinstance(value, str) else value)]
+    return [term for term in terms if term in STAND_ALONE_ENCODINGS][:1] or terms  # such a term needs no other beside it
 
 
 def _encodings(charsets: Sequence[str], strict: bool = True) -> list[str] | None:
@@ -91,8 +92,6 @@ def _encodings(charsets: Sequence[str], strict: bool = True) -> list[str] | None
         found = convert_encodings(list(charsets) or [""])
     except (LookupError, ValueError):
         return None
-    if len(found) != max(1, len(charsets)):
-        return list(found)  # terms that stand alone do not stand with others: pydicom has left some out
     return ["ascii" if strict and term in ASCII_TERMS else encoding for term, encoding in zip(charsets or [""], found, strict=True)]
 
 
@@ -192,8 +191,7 @@ def declared_charset(values: Sequence[str], charsets: Sequence[str], policy: str
         return None
     if list(charsets) == ["ISO_IR 13"]:
         charsets = ["ISO 2022 IR 13", "ISO 2022 IR 87"]  # the same bytes; the form alone is refused by a validator in wide use
-    alone = len(charsets) == 1 or not {"ISO_IR 192", "GB18030"}.intersection(charsets)
-    if policy == "source" and alone and "GBK" not in charsets and all(_survives(v, charsets) for v in values):
+    if policy == "source" and "GBK" not in charsets and all(_survives(v, charsets) for v in values):
         return charsets[0] if len(charsets) == 1 else list(charsets)
     return "ISO_IR 192"
 

@@ -51,7 +51,7 @@ CASES = {
     "chinese gbk": Case("GBK", "SIMULATED^TEST=模拟^试验".encode("gbk"), "SIMULATED^TEST=模拟^试验", "ISO_IR 192"),
     "utf-8": Case("ISO_IR 192", "SIMULATED^TEST=模擬^시험 Ü".encode(), "SIMULATED^TEST=模擬^시험 Ü", "ISO_IR 192"),
     "utf-8 with another": Case("ISO_IR 192\\ISO 2022 IR 100", "SIMULIERT^PRÜFUNG".encode(), "SIMULIERT^PRÜFUNG", "ISO_IR 192"),
-    "another with gb18030": Case("ISO 2022 IR 6\\GB18030", "SIMULATED^TEST=模拟^试验".encode("gb18030"), "SIMULATED^TEST=模拟^试验", "ISO_IR 192"),
+    "another with gb18030": Case("ISO 2022 IR 6\\GB18030", "SIMULATED^TEST=模拟^试验".encode("gb18030"), "SIMULATED^TEST=模拟^试验", "GB18030"),
     "none declared": Case(None, "SIMULIERT^PRÜFUNG".encode("latin-1"), "SIMULIERT^PRÜFUNG", "ISO_IR 192", False),
     "none declared, utf-8": Case(None, "SIMULIERT^PRÜFUNG".encode(), "SIMULIERT^PRÜFUNG", "ISO_IR 192", False),
     "ascii declared, latin-1 sent": Case("ISO_IR 6", "SIMULIERT^PRÜFUNG".encode("latin-1"), "SIMULIERT^PRÜFUNG", "ISO_IR 192", False),
