@@ -13,6 +13,7 @@ from node.deliver import ledger
 from node.deliver.attempt import Sender
 from node.deliver.retry import later
 from node.deliver.scu import Peer
+from storage.database import open_engine
 from storage.schema import delivery, destination, metadata, result_object, revision, series
 from tests.support.ports import free_port
 from tests.support.scripted_pacs import ABORT, CUT, LOSE_RESPONSE, ScriptedPacs
@@ -39,7 +40,7 @@ class Desk:
     """A database with one assessed revision, its objects on disk, and a clock that is moved by hand."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.engine = sa.create_engine(f"sqlite:///{folder / 'node.db'}")
+        self.engine = open_engine(folder / "node.db")
         metadata.create_all(self.engine)
         self.now, self.told, self.folder = T0, Told(), folder
         peer = Peer("PACS", "127.0.0.1", port, "MEDIQA", 2)

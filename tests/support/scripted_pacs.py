@@ -11,6 +11,7 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom.pdu import P_DATA_TF
 
+from tests.support.pacs import start_scp
 from tests.support.ports import free_port
 
 LOSE_RESPONSE, ABORT, CUT, SILENT = "lose-response", "abort", "cut", "silent"
@@ -53,7 +54,7 @@ class ScriptedPacs:
             ae.add_supported_context(uid, self._syntaxes) if self._syntaxes else ae.add_supported_context(uid)
         ae.add_supported_context("1.2.840.10008.1.1")
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_PDU_RECV, self._pdu), (evt.EVT_REQUESTED, self._requested)]
-        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = start_scp(ae, self.port, handlers)
 
     def stop(self) -> None:
         if self._server is not None:
