@@ -66,8 +66,7 @@ class Worker:
         self.engine.launch()
         timers = Timers(daily_jobs(self.place), lambda name: event(log, "timed job failed", logging.ERROR, job=name))
         namer = threading.Thread(target=self._name_versions, name="versions", daemon=True)
-        with self.place.engine.begin() as conn:
-            self.place.audit.append(conn, "application-start", ACTOR, configuration=self.place.config.digest)
+        self._tell_start()
         self.repair.run()
         timers.start()
         namer.start()
@@ -85,6 +84,17 @@ class Worker:
     def stop(self) -> None:
         self._stop.set()
         self._awake.set()
+
+    def _tell_start(self) -> None:
+        """The audit log hears of the start, and whether the configuration is another one than at the last start."""
+        from node.workplace import ACTOR
+
+        audit, now = self.place.audit, self.place.config.digest
+        starts = [r["details"].get("configuration") for r in audit.records(event="application-start", limit=20) if r["actor"] == ACTOR]
+        with self.place.engine.begin() as conn:
+            if starts and starts[-1] != now:
+                audit.append(conn, "configuration-changed", ACTOR, before=starts[-1], after=now)
+            audit.append(conn, "application-start", ACTOR, configuration=now)
 
     def _loop(self, timers: Any) -> None:
         from storage import clock

@@ -133,6 +133,7 @@ def test_shadow_keeps_back_and_live_sends_on_an_operator_s_word(make: Callable[.
     bench.wait_rows("select seq from audit where event = 'application-start'", 2)
     time.sleep(1.5)
     assert pacs["pacs"].held == {}  # a week's results do not flood a PACS by themselves
+    assert len(bench.rows("select seq from audit where event = 'configuration-changed'")) == 1
     mediqa(bench, "delivery", "retry", "--destination", "pacs")
     bench.wait_rows("select id from delivery where state = 'delivered'", 2)
     assert list(pacs["pacs"].times.values()) == [1, 1]
