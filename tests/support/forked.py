@@ -72,7 +72,9 @@ class _ForkServer:
         with self._lock:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
+            line = self._process.stdout.readline()
+        assert line, "the forking process has ended, its last words are on stderr"
+        return json.loads(line)
 
 
 @cache
