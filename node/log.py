@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from datetime import UTC, datetime
@@ -61,6 +62,18 @@ def configure(level: str, process: str, stream: TextIO | None = None) -> None:
     for name in ("sqlalchemy", "alembic", "apscheduler", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     warnings.simplefilter("ignore")
+
+
+def tell_unexpected(logger: logging.Logger) -> None:
+    """An error that nobody caught, in any thread of this process, is one line too instead of a traceback that may quote what it read."""
+    def ended(_kind: type[BaseException], error: BaseException, _place: Any) -> None:
+        event(logger, "ended by an error that nobody expected", logging.CRITICAL, error)
+
+    def thread_ended(args: threading.ExceptHookArgs) -> None:
+        event(logger, "a thread ended by an error that nobody expected", logging.ERROR, args.exc_value,
+              thread=getattr(args.thread, "name", ""))
+
+    sys.excepthook, threading.excepthook = ended, thread_ended
 
 
 def event(logger: logging.Logger, message: str, level: int = logging.INFO, error: BaseException | None = None, **fields: Any) -> None:

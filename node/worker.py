@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from node.config import Config, ConfigError, load
-from node.log import configure, event
+from node.log import configure, event, tell_unexpected
 from node.serve import StartError, lock
 
 log = logging.getLogger("node.worker")
@@ -170,6 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return WRONG_USE
     configure(config.node.log_level, "worker")
+    tell_unexpected(log)
     os.umask(0o077)
     try:
         held = lock(config.data_folder / "worker.lock", "a worker")
@@ -177,6 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mediqa: {error}", file=sys.stderr)
         return FAILED
     try:
+        import sqlalchemy as sa
+
         from node.build import assess_with
         from node.reporting import renderer
         from storage.audit_log import AuditKeyError
@@ -187,6 +190,9 @@ def main(arguments: list[str] | None = None) -> int:
         except (DatabaseTooNew, AuditKeyError) as error:
             event(log, str(error), logging.ERROR)
             return WRONG_USE
+        except sa.exc.SQLAlchemyError as error:
+            event(log, "the database cannot be used; check the key database, its disk and its rights", logging.ERROR, error)
+            return FAILED
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         worker.run()

@@ -12,12 +12,11 @@ import sys
 import threading
 import uuid
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
 from node.config import Config, ConfigError, load
-from node.log import configure, event
+from node.log import configure, event, tell_unexpected
 from node.receive.indexing import header_reader
 from node.receive.scp import Receiver
 from node.receive.session import ACTOR
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return WRONG_USE
     configure(config.node.log_level, "receiver")
-    threading.excepthook = _thread_failed
+    tell_unexpected(log)
     try:
         return run(config)
     except CannotStart as error:
@@ -159,11 +158,6 @@ def write_ready(path: Path, port: int) -> None:
     part = path.with_suffix(".new")
     part.write_text(json.dumps({"port": port, "pid": os.getpid(), "at": clock.utc_now()}) + "\n", encoding="ascii")
     part.replace(path)
-
-
-def _thread_failed(args: Any) -> None:
-    """A thread of the upper layer ended by an error: one line instead of a traceback."""
-    event(log, "thread failed", logging.ERROR, args.exc_value, thread=getattr(args.thread, "name", ""))
 
 
 if __name__ == "__main__":

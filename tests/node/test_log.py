@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
 import pytest
 
-from node.log import SILENT, configure, event
+from node.log import SILENT, configure, event, tell_unexpected
 
 
 @pytest.fixture
@@ -58,3 +60,23 @@ def test_libraries_that_quote_what_they_read_are_silent(stream: io.StringIO) -> 
     logging.getLogger("pynetdicom.assoc").error("PLANTED")
     warnings.warn("PLANTED", UserWarning, stacklevel=1)
     assert stream.getvalue() == ""
+
+
+def test_what_nobody_caught_is_one_line_in_any_thread(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    tell_unexpected(logging.getLogger("node.test"))
+
+    def fails() -> None:
+        raise ValueError("PLANTED^NAME")
+
+    thread = threading.Thread(target=fails, name="upper layer")
+    thread.start()
+    thread.join()
+    try:
+        fails()
+    except ValueError:
+        sys.excepthook(*sys.exc_info())
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert first["error"].startswith("ValueError at test_log.py:") and first["thread"] == "upper layer"
+    assert second["level"] == "CRITICAL" and "PLANTED" not in stream.getvalue()
