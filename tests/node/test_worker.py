@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -200,6 +201,14 @@ def test_second_worker_is_refused_in_one_line(bench: Bench) -> None:
     assert second.start().wait(20) == 1
     said = [line for line in second.log.read_text().splitlines() if line.startswith("mediqa:")]
     assert len(said) == 1 and "already running" in said[0]
+
+
+def test_a_database_that_cannot_be_used_is_one_line(bench: Bench) -> None:
+    bench.engine.dispose()
+    bench.config.database_target.write_bytes(b"no database " * 1000)
+    assert bench.start().wait(20) == 1
+    [line] = bench.log.read_text().splitlines()
+    assert "check the key database" in json.loads(line)["message"]
 
 
 def test_lost_engine_rows_are_planned_anew(bench: Bench, pacs: ScriptedPacs) -> None:
