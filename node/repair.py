@@ -15,7 +15,7 @@ from node.deliver import ledger
 from node.log import event
 from node.receive.admission import STAND_IN
 from node.steps import end_revision, revision_row, without_engine
-from node.workflow import LIVE, WorkflowEngine, assess_id, deliver_id
+from node.workflow import FAILED, LIVE, WorkflowEngine, assess_id, deliver_id
 from node.workplace import ACTOR, Workplace
 from qa_engine.outcome import Reason
 from storage import clock
@@ -25,15 +25,18 @@ log = logging.getLogger("node.repair")
 
 TRIES = 3
 """Attempts of a revision; what then has no end is set aside for an operator."""
+PAUSES = (30.0, 300.0, 1800.0)
+"""Seconds after the first, second and third attempt that failed, so that a full disk or a locked database can pass."""
 KEEP_DAYS = 7.0
 """Ended rows of the workflow engine are deleted after this."""
 
 
 class Repair:
-    """Compares tables and engine."""
+    """Compares tables and engine. monotonic: the clock of the pauses."""
 
-    def __init__(self, place: Workplace, engine: WorkflowEngine) -> None:
-        self._place, self._engine = place, engine
+    def __init__(self, place: Workplace, engine: WorkflowEngine, monotonic: Callable[[], float] = clock.monotonic) -> None:
+        self._place, self._engine, self._monotonic = place, engine, monotonic
+        self._failed: dict[str, float] = {}  # workflow that failed -> since when we know
 
     def run(self) -> None:
         """One round; each part stands alone, so that one that fails does not stop the others."""
@@ -68,9 +71,11 @@ class Repair:
     def _plan_again(self, rows: list[Any], last_resort: Callable[[int], None]) -> None:
         states = self._engine.states([assess_id(r.id, r.attempt) for r in rows])
         for row in rows:
-            state = states.get(assess_id(row.id, row.attempt))
-            if state in LIVE:
+            workflow_id = assess_id(row.id, row.attempt)
+            state = states.get(workflow_id)
+            if state in LIVE or (state == FAILED and self._too_soon(workflow_id, row.attempt)):
                 continue
+            self._failed.pop(workflow_id, None)
             attempt = row.attempt if state is None else row.attempt + 1
             if attempt > TRIES:
                 last_resort(row.id)
@@ -79,6 +84,11 @@ class Repair:
                 conn.execute(sa.update(revision).where(revision.c.id == row.id).values(attempt=attempt))
                 self._engine.enqueue_assess(conn, row.id, attempt)
             event(log, "planned again", logging.WARNING, revision=row.id, attempt=attempt, was=state or "lost")
+
+    def _too_soon(self, workflow_id: str, attempt: int) -> bool:
+        """Whether the pause after a failed attempt is not over."""
+        now = self._monotonic()
+        return now - self._failed.setdefault(workflow_id, now) < PAUSES[min(attempt, TRIES) - 1]
 
     def _set_aside(self, revision_id: int) -> None:
         with self._place.engine.begin() as conn:

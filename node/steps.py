@@ -6,6 +6,7 @@ A revision gets its end exactly once; result objects and the deliveries of them 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import sqlite3
 import time
@@ -39,7 +40,20 @@ CONFLICT = "uid-conflict"
 
 
 class StepFailed(Exception):
-    """Name of an error without its text, which could quote a data element: the workflow engine stores it."""
+    """Name of an error without its text, which could quote a data element or the values of a row: the workflow engine stores it."""
+
+
+def _may_pass(step: Callable[..., None]) -> Callable[..., None]:
+    """A step that the machine did not let run fails as `StepFailed`; `node/repair.py` plans it anew."""
+    @functools.wraps(step)
+    def run(self: RevisionSteps, row_id: int) -> None:
+        try:
+            step(self, row_id)
+        except PASSING as error:
+            event(log, "a step could not run", logging.ERROR, error, step=step.__name__, revision=row_id)
+            raise StepFailed(type(error).__name__) from None
+
+    return run
 
 
 Assess = Callable[[Sequence[Path]], Assessment]
@@ -60,6 +74,7 @@ class RevisionSteps:
                  wake: Callable[[], None] = lambda: None) -> None:
         self._place, self._assess_files, self._render, self._sender, self._wake = place, assess, render, sender, wake
 
+    @_may_pass
     def assess(self, revision_id: int) -> None:
         """Give the revision its end, unless it has one."""
         with self._place.reader.connect() as conn:
@@ -91,14 +106,14 @@ class RevisionSteps:
                 return dataclasses.replace(known, pictures=kept or ())
         try:
             return self._assess_files([self._place.objects.path(v.path) for v in foreign])
-        except PASSING as error:
-            event(log, "assessment could not run", logging.ERROR, error, revision=row.id)
-            raise StepFailed(type(error).__name__) from None
+        except PASSING:
+            raise
         except Exception as error:
             event(log, "assessment failed", logging.ERROR, error, revision=row.id)
             self._note(row, "assessment-error", error=describe(error))
             return without_engine(row, len(versions), Reason.INTERNAL_ERROR)
 
+    @_may_pass
     def report(self, revision_id: int) -> None:
         """Render what the configuration wants rendered, keep it, plan its deliveries; again is harmless."""
         with self._place.reader.connect() as conn:
@@ -120,9 +135,8 @@ class RevisionSteps:
         began = time.monotonic()
         try:
             made = self._render(row, versions, load(row.assessment, pictures or ()))
-        except PASSING as error:
-            event(log, "report could not be kept", logging.ERROR, error, revision=row.id)
-            raise StepFailed(type(error).__name__) from None
+        except PASSING:
+            raise
         except Exception as error:
             event(log, "report failed", logging.ERROR, error, revision=row.id)
             self._note(row, "report-error", error=describe(error))

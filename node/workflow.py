@@ -26,6 +26,7 @@ ASSESS, DELIVER = "assess", "deliver"
 ASSESS_RECOVERIES = 2
 DELIVER_RECOVERIES = 50
 LIVE = ("PENDING", "ENQUEUED", "DELAYED")
+FAILED = "ERROR"
 POLLING_SECONDS = 0.5
 BUSY_POLLING_SECONDS = 0.05
 """Between two looks for the next assessment while several wait: a study of many short series is not held up by the looking."""
