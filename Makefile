@@ -14,9 +14,9 @@ test: ## install what is missing, run every test that is not marked slow
 	.venv/bin/ruff check .
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile $(ARGS)
 
-test-fast: ## the tests of one's own loop: no peers, no network, under two minutes
+test-fast: ## the tests of one's own loop: no peers, no network, under two minutes on two cores (they wait more than they compute)
 	@scripts/setup test
-	$(PYTEST) -m "not slow and not peer and not model and not data" -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) -m "not slow and not peer and not model and not data" -n 4 --dist loadfile $(ARGS)
 
 test-slow: ## what takes minutes
 	@scripts/setup test
