@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
-from node.serve import StartError, check_port, lock, wait_before_restart
+from node.serve import PortInUse, StartError, check_port, lock, wait_before_restart, wait_for_port
 from tests.support.node import ROOT
 from tests.support.ports import free_port, wait_for
 
@@ -102,6 +103,20 @@ def test_port_in_use_and_unknown_host_are_one_line() -> None:
     check_port("127.0.0.1", 0)
 
 
+def test_the_port_of_a_node_that_was_killed_is_waited_for() -> None:
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    threading.Timer(0.5, taken.close).start()
+    wait_for_port("127.0.0.1", port, 5)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(PortInUse):
+            wait_for_port("127.0.0.1", port, 0.3)
+
+
 def test_second_holder_of_a_lock_is_refused(tmp_path: Path) -> None:
     held = lock(tmp_path / "data" / "node.lock", "a node")
     with pytest.raises(StartError, match="a node is already running"):
@@ -129,6 +144,7 @@ def test_whole_node_starts_refuses_a_second_and_drains(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"node: {{data: data}}\nreceive: {{host: 127.0.0.1, port: {port}}}\nstorage: {{reserve: 1 MiB}}\n")
     command = [sys.executable, "-m", "node", "serve", "-c", str(config)]
+    quiet = [*command, "--quiet"]
     log = tmp_path / "log"
     with log.open("w") as out:
         node = subprocess.Popen(command, cwd=ROOT, stderr=out, stdout=out)
@@ -138,6 +154,7 @@ def test_whole_node_starts_refuses_a_second_and_drains(tmp_path: Path) -> None:
         assert second.returncode == 1
         assert [line for line in second.stderr.splitlines() if line.startswith("mediqa:")] == second.stderr.splitlines()
         assert "already running" in second.stderr
+        assert subprocess.run(quiet, cwd=ROOT, capture_output=True, text=True, timeout=30).stderr == second.stderr
     finally:
         node.terminate()
         assert node.wait(60) == 0
