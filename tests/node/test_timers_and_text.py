@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from node.assessment_text import dump, load, load_pictures, save_pictures
 from node.timers import ClockWatch, DailyJob, Timers
 from tests.support.assessments import assessed, skipped
+from tests.support.ports import wait_for
 
 
 def test_clock_steps_are_told_from_slewing() -> None:
@@ -27,12 +29,27 @@ def test_clock_steps_are_told_from_slewing() -> None:
     assert watch.jump() == pytest.approx(-7200)
 
 
-def test_timers_start_rearm_and_stop() -> None:
-    ran = threading.Event()
-    timers = Timers([DailyJob("anchor", 3, 7, ran.set)])
+def test_daily_jobs_run_are_armed_anew_and_tell_of_failures() -> None:
+    ran, failed = threading.Event(), []
+
+    def fails() -> None:
+        raise ValueError
+
+    timers = Timers([DailyJob("anchor", 3, 7, ran.set), DailyJob("bad", 4, 8, fails)], failed.append)
     timers.start()
-    timers.rearm()
-    timers.stop()
+    try:
+        scheduler, now = timers._scheduler, datetime.now(UTC)
+        scheduler.modify_job("anchor", next_run_time=now + timedelta(days=3))  # as after a step of the clock three days back
+        timers.rearm()
+        due = {job.id: job.next_run_time for job in scheduler.get_jobs()}
+        assert {name: (at.hour, at.minute) for name, at in due.items()} == {"anchor": (3, 7), "bad": (4, 8)}
+        assert all(timedelta(0) < at - now <= timedelta(days=1) for at in due.values())
+        for name in due:
+            scheduler.modify_job(name, next_run_time=now)
+        assert ran.wait(5)
+        wait_for(lambda: failed == ["bad"], 5, "a job that fails is told of")
+    finally:
+        timers.stop()
     timers.stop()
 
 
