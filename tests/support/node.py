@@ -73,6 +73,7 @@ class NodeUnderTest:
         assert self.process.poll() is None, self.log.read_text()
 
     def stop(self) -> None:
+        """SIGTERM; the node ends in time and its log holds no traceback."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -81,6 +82,7 @@ class NodeUnderTest:
         except subprocess.TimeoutExpired:
             self.kill_all()
             raise
+        assert "Traceback" not in self.log.read_text(errors="replace"), self.tail()
 
     def members(self) -> list[psutil.Process]:
         """The supervisor and all its children."""
