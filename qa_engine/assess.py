@@ -19,7 +19,7 @@ from qa_engine import envelope
 from qa_engine.assessment import Assessment, Finding, Quantity, SliceScore
 from qa_engine.calibration import verdict
 from qa_engine.decode import Decoder
-from qa_engine.description import describe_assessed, describe_other
+from qa_engine.description import describe_assessed, describe_other, poor_slices
 from qa_engine.measures.public import public_measures
 from qa_engine.model import Model, ModelMissing, NetworkResult, load_model
 from qa_engine.outcome import End, Reason, end_of
@@ -55,7 +55,7 @@ def assess(files: Sequence[Path], policy: Policy | None = None, model: Model | N
             used.close()
     read = time.monotonic() - began
     tell("read", 1.0)
-    result = _judge(reading, policy, model, tell)
+    result = judge(reading, policy, model, tell)
     seconds = {"read": read, "network": result.seconds.get("network"), "total": time.monotonic() - began}
     tell("done", 1.0)
     return replace(result, seconds=seconds)
@@ -71,7 +71,8 @@ def _without_number(base: Assessment, reason: Reason, *more: Finding, **fields: 
     return replace(base, end=end_of(reason), reason=reason, findings=(*base.findings, *more), text=describe_other(reason), **fields)
 
 
-def _judge(reading: Reading, policy: Policy, model: Model | None, tell: Progress) -> Assessment:
+def judge(reading: Reading, policy: Policy, model: Model | None = None, tell: Progress = lambda stage, share: None) -> Assessment:
+    """The Assessment of what was read: all gates behind decoding, then the score."""
     base = _base(reading)
     if reading.volume is None or reading.reason is not None:
         return _without_number(base, reading.reason or Reason.CORRUPT_PIXEL_DATA)
@@ -136,7 +137,7 @@ def _score(base: Assessment, reading: Reading, volume: Volume, indices: list[int
         sharpness=float(mean[1]), artefact=float(mean[2]), slices=slices, degradations=found.degradations,
         measures=measures | _predicted(found, volume.modality),
         text=describe_assessed(volume.modality, regions.text, found.degradations, base.acquisition, str(word), worst.ordinal,
-                               len(volume.frames)),
+                               len(volume.frames), poor_slices(slices, found.score, thresholds[0])),
         model=model.identity, thresholds=thresholds, pictures=pictures(volume, scored, purpose, regions.text))
 
 

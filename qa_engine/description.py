@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from qa_engine.assessment import Degradation, Quantity
+from qa_engine.assessment import Degradation, Quantity, SliceScore
 from qa_engine.outcome import Reason, Severity, Verdict, sentence
 
 NAMES = {"noise": "noise", "blur": "blur", "streak": "streaks", "motion": "motion artefacts"}
@@ -62,28 +62,40 @@ def _cause(modality: str, kind: str, acquisition: Mapping[str, Quantity]) -> str
 
 
 def describe_assessed(modality: str, region: str | None, degradations: tuple[Degradation, ...], acquisition: Mapping[str, Quantity],
-                      verdict: str, worst_ordinal: int, stack_size: int) -> str:
-    """Five short sentences about a scored series."""
+                      verdict: str, worst_ordinal: int, stack_size: int, poor: str = "") -> str:
+    """Five short sentences about a scored series; `poor` is that of `poor_slices`."""
     what = f"{modality} of the {region.split()[0]}." if region else f"{modality} series."
     if not degradations:
         wrong = "No degradation beyond what the model calls none."
-        rest = ["Nothing to be done." if verdict == Verdict.GOOD else f"The lowest score is at slice {worst_ordinal} of {stack_size}."]
-        return " ".join([what, wrong, *rest])
+        lowest = f"The lowest score is at slice {worst_ordinal} of {stack_size}."
+        return " ".join([what, wrong, poor or ("Nothing to be done." if verdict == Verdict.GOOD else lowest)])
     named = [f"{d.severity} {NAMES[d.type]}" + (f" ({amount_text(d)})" if amount_text(d) else "") for d in degradations]
     joined = named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
     where = f", worst at slice {worst_ordinal} of {stack_size}" if stack_size > 1 else ""
     wrong = f"{joined[:1].upper()}{joined[1:]}{where}."
-    return " ".join(part for part in (what, wrong, _cause(modality, degradations[0].type, acquisition), consequence(modality, degradations, verdict)) if part)
+    cause = _cause(modality, degradations[0].type, acquisition)
+    return " ".join(part for part in (what, wrong, cause, poor, consequence(modality, degradations, verdict, poor)) if part)
 
 
-def consequence(modality: str, degradations: Sequence[Degradation], verdict: str) -> str:
-    """What the first degradation means for who looks at the images, and what to do about it; "" without one."""
+def poor_slices(slices: Sequence[SliceScore], score: float, reject_below: float) -> str:
+    """Single slices that lie so low that a better total must not hide them; "" when there is none or the total says so itself."""
+    count = sum(s.score < reject_below for s in slices)
+    if count == 0 or score < reject_below:
+        return ""
+    worst = min(slices, key=lambda s: s.score).ordinal
+    return f"{count} of {len(slices)} scored slices {'lies' if count == 1 else 'lie'} below {reject_below:g}: look at slice {worst}."
+
+
+def consequence(modality: str, degradations: Sequence[Degradation], verdict: str, poor: str = "") -> str:
+    """What the first degradation means for who looks at the images, and what to do about it; "" without one, or when `poor` says it all."""
+    if verdict == Verdict.GOOD and all(d.severity in (Severity.NONE, Severity.MILD) for d in degradations):
+        return "" if poor or not degradations else "No action needed."
     if not degradations:
         return ""
     first = degradations[0]
     needed = verdict != Verdict.GOOD or first.severity is Severity.SEVERE
-    action = f"Recommendation: {ADVICE[(modality, first.type)]}." if needed else "No action needed."
-    return f"{IMPACT[first.type]} {action}"
+    action = f"Recommendation: {ADVICE[(modality, first.type)]}." if needed else "" if poor else "No action needed."
+    return f"{IMPACT[first.type]} {action}".strip()
 
 
 def describe_other(reason: Reason) -> str:

@@ -69,9 +69,7 @@ class Model:
     def __init__(self, profile: str, weights: Path, card: dict[str, Any]) -> None:
         self.card = card
         state = load_file(weights)
-        own = {k: state.pop(k) for k in ("standard.mean", "standard.std", "known.mean", "known.precision", "known.limit")}
-        self._mean, self._std = own["standard.mean"], own["standard.std"]
-        self._known = own
+        self._known = {k: state.pop(k) for k in ("known.mean", "known.precision", "known.limit")}
         self._network = MedIQA(SIZES)
         self._network.load_state_dict(state)
         self._network.eval()
@@ -85,11 +83,13 @@ class Model:
     @property
     def log_physics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation (2,3) by which the axes are standardised."""
-        return self._mean, self._std
+        return self._network.axis_mean.cpu(), self._network.axis_std.cpu()
 
     def calibration(self, modality: str) -> Calibration:
-        """Conformal calibration of the modality; KeyError when the model has none."""
+        """Conformal calibration of the modality; KeyError when the model has none, for want of subjects or of the modality."""
         row = self.card["calibration"][modality]
+        if row["half_width"] is None:
+            raise KeyError(modality)
         return Calibration(float(row["half_width"]), int(row["subjects"]))
 
     def score(self, volume: Volume, indices: Sequence[int], prompts: Prompts, purpose: str, device: str = "cpu") -> NetworkResult:
@@ -104,7 +104,8 @@ class Model:
         is_mr = torch.full((len(views),), volume.modality == "MR")
         rows = torch.tensor([prompts.indices()] * len(views))
         axes, logit, used, more = self._run(torch.stack(views), torch.stack(measures), rows, is_mr, used)
-        logs = axes.clamp(-4, 4) * self._std[is_mr.long()] + self._mean[is_mr.long()]
+        mean, std = self.log_physics
+        logs = axes.clamp(-4, 4) * std[is_mr.long()] + mean[is_mr.long()]
         physics = np.maximum(logs.exp().double().numpy(), FLOOR[volume.modality])
         q = quality_of(physics, volume.modality, purpose)
         weight = logit.double().softmax(0).numpy()

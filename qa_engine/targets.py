@@ -3,7 +3,8 @@
 Each axis is 100 / (1 + (s / s50)^p), s the total of source and added damage in quadrature; s50 and p of soft tissue and MR were fitted to
 full-reference similarity of single degradations (noise, artefact), those of width, lung and bone are our choice: our width is the total
 width, and a sharp kernel is meant to be noisy and to resolve more. Q is the product of the three curves, stretched so that the best and
-the worst of the training ladder span the scale. A change of taste needs no training: the network predicts the physics.
+the worst of the training ladder span the scale. An MR artefact below 2 % of the signal cannot be told from texture, so it counts as none. A
+change of taste needs no training: the network predicts the physics.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ AXES = ("noise", "sharpness", "artefact")
 
 @dataclass(frozen=True)
 class Curve:
-    """Half-way amount `s50` (unit of the axis) and steepness `p`."""
+    """Half-way amount `s50` (unit of the axis), steepness `p`, and the amount `texture` that sound images may show as well."""
 
     s50: float
     p: float
+    texture: float = 0.0
 
     def __call__(self, amount: np.ndarray) -> np.ndarray:
-        """1 at no damage, 0.5 at s50, towards 0."""
-        return 1.0 / (1.0 + (np.maximum(amount, 0.0) / self.s50) ** self.p)
+        """1 at no damage beyond texture, 0.5 at s50 beyond it (in quadrature), towards 0."""
+        beyond = np.sqrt(np.maximum(np.square(np.maximum(amount, 0.0)) - self.texture ** 2, 0.0))
+        return 1.0 / (1.0 + (beyond / self.s50) ** self.p)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ SCALES: Mapping[tuple[str, str], Scale] = {
     ("CT", "soft tissue"): Scale(Curve(25.1, 1.31), Curve(2.6, 2.21), Curve(21.9, 1.38), 0.02, 0.62),
     ("CT", "lung"): Scale(Curve(60.0, 1.31), Curve(2.0, 2.21), Curve(40.0, 1.38), 0.02, 0.62),
     ("CT", "bone"): Scale(Curve(90.0, 1.31), Curve(1.9, 2.21), Curve(50.0, 1.38), 0.02, 0.62),
-    ("MR", ""): Scale(Curve(0.047, 1.75), Curve(2.4, 1.56), Curve(0.051, 1.63), 0.02, 0.62),
+    ("MR", ""): Scale(Curve(0.047, 1.75), Curve(2.4, 1.56), Curve(0.051, 1.63, texture=0.02), 0.02, 0.80),
 }
 FLOOR = {"CT": (1.0, 0.3, 2.0), "MR": (0.002, 0.2, 0.005)}
 """Smallest noise, width and artefact that the network distinguishes; logarithms are taken above it."""

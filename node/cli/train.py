@@ -28,11 +28,11 @@ def _existing(data: Path) -> None:
 
 
 def _caches(files: list[Path]) -> Any:
-    from qa_engine.training.cache import load_caches
-
     missing = [str(f) for f in files if not f.is_file()]
     if missing:
         fail(f"no such file: {missing[0]}; mediqa train simulate writes it", WRONG_USE)
+    from qa_engine.training.cache import load_caches
+
     try:
         return load_caches(files)
     except (ValueError, KeyError, OSError) as error:
@@ -44,18 +44,19 @@ def simulate(out: Annotated[Path, typer.Argument(help="Folder for the caches; th
              data: DataOption, modality: Annotated[str, typer.Option(help="CT, MR or both.")] = "both",
              slices: Annotated[int, typer.Option(min=1, max=5, help="Slices of each series.")] = 2,
              part: Annotated[str, typer.Option(help="K/N: the K-th of N shares, so that N processes can work at once.")] = "1/1",
+             draws: Annotated[int, typer.Option(min=1, max=20, help="How often each slice goes through the ladder.")] = 1,
              patients: Annotated[int, typer.Option(min=0, help="Simulated patients per modality (in the first share).")] = 5,
              quiet: QuietOption = False) -> None:
     """Degrade each slice along the ladder and keep views, measures and known physics."""
-    from qa_engine.training import ladder
-    from qa_engine.training.dataset import load_training_series, simulated_series
-
     _existing(data)
     which, _, of = part.partition("/")
     if not (which.isdigit() and of.isdigit() and 1 <= int(which) <= int(of)):
         fail("--part is K/N with K from 1 to N", WRONG_USE)
     if modality not in (*MODALITIES, "both"):
         fail("--modality is CT, MR or both", WRONG_USE)
+    from qa_engine.training import ladder
+    from qa_engine.training.dataset import load_training_series, simulated_series
+
     say = _said(quiet)
     out.mkdir(parents=True, exist_ok=True)
     for kind in MODALITIES if modality == "both" else (modality,):
@@ -63,7 +64,7 @@ def simulate(out: Annotated[Path, typer.Argument(help="Folder for the caches; th
         if which == "1":
             series += simulated_series(kind, patients)
         path = out / f"{kind.lower()}-{which}-of-{of}.npz"
-        found = list(ladder.versions(series, slices, progress=lambda k, n, kind=kind: say(f"{kind} series {k + 1} of {n}")))
+        found = list(ladder.versions(series, slices, draws=draws, progress=lambda k, n, kind=kind: say(f"{kind} series {k + 1} of {n}")))
         if not found:
             fail(f"no {kind} series in share {part}")
         ladder.save(found, path, kind)
@@ -74,24 +75,24 @@ def simulate(out: Annotated[Path, typer.Argument(help="Folder for the caches; th
 def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
         minutes: Annotated[float, typer.Option(min=0.01, help="Time for the network.")] = 15.0,
         seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+        device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
         profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
         version: Annotated[str, typer.Option(help="Version that reports will name.")] = "local",
         as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Fit the network, calibrate it on the subjects kept out, write weights and card; try it with `mediqa model import`."""
+    cache = _caches(caches)
     from qa_engine.measures import MEASURE_NAMES
     from qa_engine.model import save_model
     from qa_engine.training.calibrate import novelty, report
     from qa_engine.training.fit import FitSettings
     from qa_engine.training.fit import fit as fit_network
 
-    cache = _caches(caches)
     if cache.held_out.all() or not cache.held_out.any() or len(set(cache.is_mr.tolist())) < 2:
         fail("the caches must hold CT and MR, with subjects to fit and subjects to keep out", WRONG_USE)
     out.mkdir(parents=True, exist_ok=True)
-    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed), out / f"{profile}.checkpoint", _said(quiet))
+    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed, device=device), out / f"{profile}.checkpoint", _said(quiet))
     found = report(network, standard, cache)
-    extra = {"standard.mean": standard.mean, "standard.std": standard.std, **novelty(network, cache)}
-    path = save_model(network, extra, {"version": version, "measures": list(MEASURE_NAMES), "calibration": found, "minutes": minutes},
+    path = save_model(network, novelty(network, cache), {"version": version, "measures": list(MEASURE_NAMES), "calibration": found, "minutes": minutes},
                       out, profile)
     _show({"weights": str(path), "calibration": found}, found, as_json)
 
@@ -101,11 +102,11 @@ def evaluate(caches: CachesArgument, profile: Annotated[str, typer.Option(help="
              weights: Annotated[Path | None, typer.Option(help="Folder of the weights; default: the installed ones.")] = None,
              as_json: JsonOption = False) -> None:
     """Figures on the subjects kept out of training: half width of the interval, correlations, order of versions of one slice."""
+    cache = _caches(caches)
     from qa_engine.model import WEIGHTS, ModelMissing, load_model
     from qa_engine.training.calibrate import report
     from qa_engine.training.fit import Standard
 
-    cache = _caches(caches)
     try:
         model = load_model(profile, weights or WEIGHTS)
     except ModelMissing as error:
@@ -118,9 +119,9 @@ def evaluate(caches: CachesArgument, profile: Annotated[str, typer.Option(help="
 def region(data: DataOption, out: Annotated[Path, typer.Option(help="File for the coefficients (.safetensors).")],
            as_json: JsonOption = False) -> None:
     """Fit the region of a slice; prints the share of slices right with subjects left out."""
+    _existing(data)
     from qa_engine.training.fit_region import fit_region
 
-    _existing(data)
     found = fit_region(data, out)
     print_json({"accuracy": found}) if as_json else print_table("", ["modality", "accuracy"], [[k, v] for k, v in found.items()])
 
@@ -129,9 +130,9 @@ def region(data: DataOption, out: Annotated[Path, typer.Option(help="File for th
 def envelope(data: DataOption, out: Annotated[Path | None, typer.Option(help="File for the table (JSON).")] = None,
              as_json: JsonOption = False) -> None:
     """Count the real, uncropped subjects of each cell and measure their smallest field of view (docs/decisions/0002)."""
+    _existing(data)
     from qa_engine.envelope import count_cells
 
-    _existing(data)
     found = count_cells(data)
     if out is not None:
         out.write_text(json.dumps({k: found[k] for k in ("cells", "field_mm")}, indent=1) + "\n", encoding="utf-8")

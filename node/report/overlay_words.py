@@ -10,7 +10,7 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 
 from node.report.context import RenderContext
 from qa_engine.assessment import Assessment, Degradation, Quantity, SliceScore
-from qa_engine.description import NAMES, amount_text, consequence
+from qa_engine.description import NAMES, amount_text, consequence, poor_slices
 from qa_engine.outcome import TABLE, Severity, Verdict
 from qa_engine.pictures import ct_window
 
@@ -107,21 +107,17 @@ def what_was_scored(a: Assessment) -> tuple[str, str, str]:
 
 def remarks(a: Assessment) -> list[str]:
     """What it means and what to do, then the findings: those about images before those about values in the header."""
-    poor = poor_slices(a)
-    meaning = "" if a.verdict is None else consequence(a.modality, a.degradations, a.verdict)
-    if a.verdict == Verdict.GOOD and all(GRADE[d.severity] <= 1 for d in a.degradations):
-        meaning = "" if poor else "No action needed."
+    poor = poor_of(a)
+    meaning = "" if a.verdict is None else consequence(a.modality, a.degradations, a.verdict, poor)
+    if a.verdict == Verdict.GOOD and not (a.degradations or poor):
+        meaning = "No action needed."
     notes = sorted(a.findings, key=lambda f: f.code.startswith(ABOUT_HEADERS))
     return [words for words in (poor, meaning, *(plain(f.text) for f in notes)) if words]
 
 
-def poor_slices(a: Assessment) -> str:
-    """Single slices that lie so low that a better total must not hide them; "" when there is none or the total says so itself."""
-    worst, limit = a.worst_slice, a.thresholds[0] if a.thresholds is not None else 0.0
-    count = sum(s.score < limit for s in a.slices)
-    if worst is None or count == 0 or a.score is None or a.score < limit:
-        return ""
-    return f"{count} of {len(a.slices)} scored slices {'lies' if count == 1 else 'lie'} below {limit:g}: look at slice {worst.ordinal}."
+def poor_of(a: Assessment) -> str:
+    """The sentence of `poor_slices` for a scored series."""
+    return "" if a.score is None or a.thresholds is None else poor_slices(a.slices, a.score, a.thresholds[0])
 
 
 def plain(words: str) -> str:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from qa_engine.measures.edges import EDGE_NAMES, edge_measures
 from qa_engine.measures.noise import NOISE_NAMES, noise_measures
+from qa_engine.measures.physics import PHYSICS_NAMES, physics_of
 from qa_engine.measures.spectrum import SPECTRUM_NAMES, spectrum_measures
 from qa_engine.simulation.degradations.tissue import smooth, tissue_mask, tissue_signal
 
 LAYOUT_NAMES = ("log_row_mm", "log_column_mm", "log_rows", "log_columns", "tissue_share", "is_mr")
-MEASURE_NAMES: tuple[str, ...] = (*NOISE_NAMES, *EDGE_NAMES, *SPECTRUM_NAMES, *LAYOUT_NAMES)
+MEASURE_NAMES: tuple[str, ...] = (*NOISE_NAMES, *EDGE_NAMES, *SPECTRUM_NAMES, *LAYOUT_NAMES, *PHYSICS_NAMES)
 
 
 def normalised(image: Tensor, modality: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,5 +38,6 @@ def measure_slices(image: Tensor, spacing_mm: Tensor, modality: str) -> Tensor:
                           torch.full_like(spacing_mm[:, 0], float(image.shape[2])).log(),
                           mask.float().mean((1, 2)), torch.full_like(spacing_mm[:, 0], float(modality == "MR"))], 1)
     calm = smooth(unit, 3)
-    found = torch.cat([noise_measures(unit, mask), edge_measures(unit, calm, spacing_mm), spectrum_measures(unit, mask), layout], 1)
+    physics = physics_of(unit, mask, spacing_mm, modality).logarithms()
+    found = torch.cat([noise_measures(unit, mask), edge_measures(unit, calm, spacing_mm), spectrum_measures(unit, mask), layout, physics], 1)
     return torch.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)

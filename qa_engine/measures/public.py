@@ -1,9 +1,7 @@
 """Measures with units that people read: noise, signal to noise, edge width, share of tissue.
 
-NoiseStandardDeviation: mode of the 7 x 7 local standard deviation in soft tissue away from edges (CT, HU; Christianson 2015, Kuo 2024), or
-the finest diagonal Haar level in tissue, in stored signal (MR). SignalToNoiseRatio: tissue signal over it (CT: 1000 HU, water above air).
-EdgeWidth: 25 % quantile of range over steepest slope at the strongest edges, mm. TissueShare: share of the slice that is tissue. Lower is
-better for noise and width.
+NoiseStandardDeviation and EdgeWidth: `measures.physics`, HU (CT) or stored signal on the acquired matrix (MR), and mm. SignalToNoiseRatio:
+tissue signal over noise (CT: 1000 HU, water above air). TissueShare: share of the slice that is tissue. Lower is better for noise and width.
 """
 
 from __future__ import annotations
@@ -12,24 +10,16 @@ import torch
 from torch import Tensor
 
 from qa_engine.assessment import Quantity
-from qa_engine.measures import MEASURE_NAMES, measure_slices, normalised
-from qa_engine.measures.edges import edge_widths
-from qa_engine.measures.noise import local_std, noise_mode
-from qa_engine.simulation.degradations.tissue import masked_quantile, smooth
-
-CALM_SHARE = 0.35
-"""Share of soft tissue, where it changes least, in which noise is looked for: fat beside muscle has a mode of its own."""
+from qa_engine.measures import normalised
+from qa_engine.measures.physics import physics_of
 
 
 def slice_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> dict[str, Tensor]:
     """Of (N,H,W): noise (HU, or share of tissue signal), signal, width (mm), tissue share; each (N,)."""
     unit, mask, signal = normalised(image, modality)
-    if modality == "CT":
-        change = local_std(smooth(smooth(unit, 5), 3), 7)
-        noise = noise_mode(unit, mask & (change <= masked_quantile(change, mask, CALM_SHARE)[:, None, None]))
-    else:
-        noise = measure_slices(image, spacing_mm, modality)[:, MEASURE_NAMES.index("hh1")].exp() / 1000.0
-    return {"noise": noise, "signal": signal, "width": edge_widths(smooth(unit, 3), spacing_mm, (0.25,))[:, 0], "tissue": mask.float().mean((1, 2))}
+    found = physics_of(unit, mask, spacing_mm, modality)
+    noise = found.noise / (1.0 if modality == "CT" else 1000.0)
+    return {"noise": noise, "signal": signal, "width": found.width, "tissue": mask.float().mean((1, 2))}
 
 
 def public_measures(image: Tensor, spacing_mm: tuple[float, float], modality: str) -> dict[str, Quantity]:

@@ -4,6 +4,9 @@
       -> transposed attention -> prompted windowed attention x 2 -> transposed attention -> prompted windowed attention
       -> dual head per token (score of each axis, weight): axis = sum(score * weight) / sum(weight)
       -> late fusion with the classical measures -> axes; slice weight = softmax over the slices of a trained head
+
+Axes are corrections, bounded, of what is measured directly: noise and width have estimates among the measures, artefact starts at its mean.
+So a slice unlike all that were fitted still gets the noise that it shows.
 """
 
 from __future__ import annotations
@@ -14,10 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from qa_engine.measures import MEASURE_NAMES
+from qa_engine.measures.physics import DIRECT_NAMES
 from qa_engine.network.attention import GRID, PromptedLayer, TransposedAttention
 from qa_engine.network.views import CHANNELS
 
 AXES = 3
+LARGEST_CORRECTION = 3.0
+"""Standard deviations of the logarithm of the physics in the ladder."""
+_MODALITY = MEASURE_NAMES.index("is_mr")
+_DIRECT = [MEASURE_NAMES.index(name) for name in DIRECT_NAMES]
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,11 @@ class Output:
     axes: Tensor
     weight_logit: Tensor
     features: Tensor
+
+
+def bounded(correction: Tensor) -> Tensor:
+    """The same near 0, at most LARGEST_CORRECTION on either side."""
+    return LARGEST_CORRECTION * torch.tanh(correction / LARGEST_CORRECTION)
 
 
 class Stem(nn.Module):
@@ -62,6 +75,8 @@ class MedIQA(nn.Module):
         super().__init__()
         self.stem = Stem(width)
         self.tables = nn.ModuleList(nn.Embedding(n, prompt_width // 4) for n in prompts)
+        for table in self.tables:
+            nn.init.normal_(table.weight, std=0.02)  # a word that training never showed stays near nothing
         self.place = nn.Parameter(torch.zeros(2, 1, width))  # native crop, whole view
         self.mix1, self.mix2 = TransposedAttention(width), TransposedAttention(width)
         self.layers = nn.ModuleList(PromptedLayer(width, prompt_width) for _ in range(3))
@@ -71,9 +86,31 @@ class MedIQA(nn.Module):
         self.classical = nn.Sequential(nn.Linear(measures + prompt_width, 128), nn.GELU(), nn.Dropout(0.1), nn.Linear(128, 64), nn.GELU())
         self.fuse = nn.Sequential(nn.Linear(64 + 2 * width + AXES, 96), nn.GELU(), nn.Dropout(0.1), nn.Linear(96, AXES))
         self.from_measures = nn.Linear(64, AXES)
+        for last in (self.score[-1], self.fuse[-1], self.from_measures):
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.zeros_(last.bias)
         self.slice_weight = nn.Sequential(nn.Linear(64 + 2 * width + AXES, 32), nn.GELU(), nn.Linear(32, 1))
         self.register_buffer("measure_mean", torch.zeros(measures))
         self.register_buffer("measure_std", torch.ones(measures))
+        self.register_buffer("axis_mean", torch.zeros(2, AXES))
+        self.register_buffer("axis_std", torch.ones(2, AXES))
+
+    def directly(self, measures: Tensor) -> Tensor:
+        """(N,M) -> (N,3) standardised axes by the estimates among the measures alone."""
+        row = measures[:, _MODALITY].round().long()
+        known = measures[:, _DIRECT]
+        axes = (known - self.axis_mean[row, : known.shape[1]]) / self.axis_std[row, : known.shape[1]]
+        return torch.cat([axes, torch.zeros_like(axes[:, :1])], 1)
+
+    def from_classical(self, measures: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,M) raw measures, (N,4) prompt indices -> hidden (N,64) and corrections (N,3) by the measures and prompts."""
+        scaled = ((measures - self.measure_mean) / self.measure_std).clamp(-6, 6)
+        hidden = self.classical(torch.cat([scaled, self.prompt(prompts)], 1))
+        return hidden, self.from_measures(hidden)
+
+    def prompt(self, prompts: Tensor) -> Tensor:
+        """(N,4) indices -> (N,P)."""
+        return torch.cat([table(prompts[:, k]) for k, table in enumerate(self.tables)], 1)
 
     def _windowed(self, layer: PromptedLayer, tokens: Tensor, views: int, prompt: Tensor) -> Tensor:
         n, _, width = tokens.shape
@@ -83,7 +120,7 @@ class MedIQA(nn.Module):
     def forward(self, views: Tensor, measures: Tensor, prompts: Tensor) -> Output:
         """views (N,V,3,96,96), the last one the whole slice; measures (N,M) raw; prompts (N,4) indices."""
         n, v = views.shape[:2]
-        prompt = torch.cat([table(prompts[:, k]) for k, table in enumerate(self.tables)], 1)
+        prompt = self.prompt(prompts)
         tokens = self.stem(views.flatten(0, 1)).reshape(n, v, GRID * GRID, -1)
         kind = torch.cat([self.place[0].expand(v - 1, -1), self.place[1]], 0)
         tokens = (tokens + kind[None, :, None]).flatten(1, 2)
@@ -95,7 +132,7 @@ class MedIQA(nn.Module):
         weight = self.weight(tokens)
         seen = (self.score(tokens) * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
         pooled = torch.cat([tokens.mean(1), tokens.std(1)], 1)
-        classical = self.classical(torch.cat([((measures - self.measure_mean) / self.measure_std).clamp(-6, 6), prompt], 1))
+        classical, correction = self.from_classical(measures, prompts)
         both = torch.cat([classical, pooled, seen], 1)
-        axes = self.from_measures(classical) + seen + self.fuse(both)
+        axes = self.directly(measures) + bounded(correction + seen + self.fuse(both))
         return Output(axes, self.slice_weight(both)[:, 0], torch.cat([classical, pooled], 1))

@@ -30,6 +30,7 @@ class Cache:
     source: np.ndarray
     purpose: np.ndarray
     place: np.ndarray
+    draw: np.ndarray
     rung: np.ndarray
     held_out: np.ndarray
 
@@ -52,7 +53,7 @@ def load_caches(files: list[Path]) -> Cache:
     subject, source = joined("subject"), joined("source")
     return Cache(torch.from_numpy(joined("views")), torch.from_numpy(joined("measures")).float(),
                  torch.from_numpy(joined("physics")).float(), torch.tensor(prompts), torch.from_numpy(modality == "MR"),
-                 joined("series"), subject, source, joined("purpose"), joined("place"), joined("rung"),
+                 joined("series"), subject, source, joined("purpose"), joined("place"), joined("draw"), joined("rung"),
                  held_out_rows(subject, source, modality))
 
 

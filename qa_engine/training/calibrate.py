@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -54,15 +55,17 @@ def _purposed_quality(physics: np.ndarray, cache: Cache, rows: np.ndarray, is_mr
 
 
 def predict(network: MedIQA, standard: Standard, cache: Cache, rows: np.ndarray, batch: int = 16) -> Predictions:
-    """All views, prompts as the tags would give them."""
+    """All views, prompts as the tags would give them, on the network's device."""
     physics, logit = [], []
+    device = next(network.parameters()).device
     with torch.inference_mode():
         for at in range(0, len(rows), batch):
             pick = torch.from_numpy(rows[at:at + batch])
             is_mr = cache.is_mr[pick]
-            out = network(channels(cache.views[pick].float(), is_mr), cache.measures[pick], cache.prompts[pick])
-            physics.append(standard.physics(out.axes, is_mr).numpy())
-            logit.append(out.weight_logit.numpy())
+            seen = channels(cache.views[pick].float(), is_mr).to(device)
+            out = network(seen, cache.measures[pick].to(device), cache.prompts[pick].to(device))
+            physics.append(standard.physics(out.axes.cpu(), is_mr).numpy())
+            logit.append(out.weight_logit.cpu().numpy())
     is_mr = cache.is_mr.numpy()[rows]
     found = np.concatenate(physics).astype(float)
     return Predictions(rows, found, _purposed_quality(found, cache, rows, is_mr),
@@ -74,9 +77,9 @@ def series_scores(p: Predictions, cache: Cache) -> list[tuple[str, bool, float, 
     from qa_engine.measures import MEASURE_NAMES
 
     tissue = cache.measures.numpy()[:, MEASURE_NAMES.index("tissue_share")]
-    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for k, row in enumerate(p.rows):
-        groups[(str(cache.series[row]), int(cache.rung[row]))].append(k)
+        groups[(str(cache.series[row]), int(cache.draw[row]), int(cache.rung[row]))].append(k)
     found = []
     for pick in groups.values():
         weight = np.exp(p.logit[pick] - p.logit[pick].max())
@@ -103,10 +106,10 @@ def residual_per_subject(scores: list[tuple[str, bool, float, float]], is_mr: bo
 def pair_order(p: Predictions, cache: Cache, is_mr: bool) -> float:
     """Share of pairs of versions of one slice, more than 5 points apart, that the score puts in the right order."""
     right = total = 0
-    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for k, row in enumerate(p.rows):
         if bool(cache.is_mr[row]) == is_mr:
-            groups[(str(cache.series[row]), int(cache.place[row]))].append(k)
+            groups[(str(cache.series[row]), int(cache.draw[row]), int(cache.place[row]))].append(k)
     for pick in groups.values():
         truth, q = p.truth[pick], p.q[pick]
         apart = truth[:, None] - truth[None]
@@ -134,6 +137,11 @@ def novelty(network: MedIQA, cache: Cache) -> dict[str, torch.Tensor]:
             "known.limit": torch.tensor(limits).float()}
 
 
+def _known(half_width: float) -> float | None:
+    """None, which gives no number to anybody, when too few subjects were kept out for the level."""
+    return round(half_width, 2) if math.isfinite(half_width) else None
+
+
 def report(network: MedIQA, standard: Standard, cache: Cache) -> dict[str, Any]:
     """Calibration and evaluation on subjects kept out, per modality; numbers of the model card."""
     p = predict(network, standard, cache, np.flatnonzero(cache.held_out))
@@ -145,7 +153,7 @@ def report(network: MedIQA, standard: Standard, cache: Cache) -> dict[str, Any]:
         true = cache.physics.numpy()[p.rows][pick]
         error = np.abs(np.log(p.physics[pick]) - np.log(true))
         found[modality] = {
-            "half_width": round(residual_per_subject(scores, bool(mr)), 2),
+            "half_width": _known(residual_per_subject(scores, bool(mr))),
             "subjects": len({s for s, m, _, _ in scores if m == bool(mr)}),
             "srcc_slice": round(srcc(p.q[pick], p.truth[pick]), 3),
             "srcc_series": round(srcc(np.array([s for s, _ in of_series]), np.array([t for _, t in of_series])), 3),

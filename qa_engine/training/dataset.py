@@ -117,7 +117,7 @@ def simulated_series(modality: str, patients: int = 5, doses: tuple[float, ...] 
         arrays = simulate_arrays(kind, doses, slices=5, size=256, seed=seed + number)
         for dose, array in zip(doses, arrays, strict=True):
             pixels = [np.round(image).astype(np.float32) for image in array]
-            found.append(TrainingSeries(f"simulated-{kind}-{number}-{dose:g}", f"simulated-{kind}-{number}", SIMULATED, modality, region,
+            found.append(TrainingSeries(f"simulated-{kind}-{seed + number}-{dose:g}", f"simulated-{kind}-{seed + number}", SIMULATED, modality, region,
                                         "patient", True, False, (field / 256, field / 256), pixels, tuple(40.0 * k for k in range(5)),
                                         contrast="" if modality == "CT" else "T1"))
     return found

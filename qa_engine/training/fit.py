@@ -1,7 +1,8 @@
-"""Fits the network: first the measures alone (seconds), then views and measures together; seeded, with checkpoints.
+"""Fits the network: first the measures alone (seconds), then views and measures together; seeded, with checkpoints, on CPU or GPU.
 
 Losses: smooth L1 on standardised logarithms of the physics, ranking of versions inside a slice (softplus, temperature 0.3; pairs with
-identity count three times), and the series' Q through the slice weights, whose target weighs slices by the tissue that they show.
+identity count three times), and the series' Q through the slice weights, whose target weighs slices by the tissue that they show. What is
+kept is the running mean of the weights.
 """
 
 from __future__ import annotations
@@ -16,22 +17,27 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from qa_engine.measures import MEASURE_NAMES
-from qa_engine.network.mediqa import MedIQA
+from qa_engine.measures.physics import DIRECT_NAMES
+from qa_engine.network.mediqa import MedIQA, bounded
 from qa_engine.network.views import channels
-from qa_engine.prompts import SIZES
+from qa_engine.prompts import DIMENSIONS, SIZES
 from qa_engine.targets import scale_of
 from qa_engine.training.cache import Cache
 
 PROMPT_DROPOUT = 0.25
-TEMPERATURE = 0.3
+TEMPERATURE = 0.1
+MEMORY = 1000
+"""Steps that the running mean of the weights remembers."""
 _TISSUE = MEASURE_NAMES.index("tissue_share")
+EXACT = [MEASURE_NAMES.index(name) for name in ("is_mr", *DIRECT_NAMES)]
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """minutes bounds the second stage; crops of a slice per step; seed of everything."""
+    """minutes bounds the second stage; crops of a slice per step; seed of everything; device: cpu or cuda:N."""
 
     minutes: float = 12.0
     classical_epochs: int = 120
@@ -41,6 +47,7 @@ class FitSettings:
     crops: int = 2
     rate: float = 1.5e-3
     seed: int = 0
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,44 @@ class Standard:
         return (physics.log() - self.mean[row]) / self.std[row]
 
     def physics(self, axes: Tensor, is_mr: Tensor) -> Tensor:
-        """The way back; amounts beyond the ladder by three standard deviations are cut."""
+        """The way back; amounts beyond the ladder by four standard deviations are cut."""
         row = is_mr.long()
         return (axes.clamp(-4, 4) * self.std[row] + self.mean[row]).exp()
+
+    def to(self, device: str) -> Standard:
+        """The same on a device."""
+        return Standard(self.mean.to(device), self.std.to(device))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Of N rows: half-way amounts, steepness and texture (N,3), low and high of the product (N,); `targets.quality_of` for gradients."""
+
+    s50: Tensor
+    p: Tensor
+    texture: Tensor
+    low: Tensor
+    high: Tensor
+
+    def quality(self, physics: Tensor, rows: Tensor) -> Tensor:
+        """Q (n,) in 0..1, unclipped, of (n,3) physics of `rows`."""
+        # a root has no slope at 0, so the least amount beyond texture is a hundredth of the half-way amount
+        beyond = torch.maximum(physics.square() - self.texture[rows].square(), (0.01 * self.s50[rows]).square()).sqrt()
+        product = (1.0 / (1.0 + (beyond / self.s50[rows]) ** self.p[rows])).prod(1)
+        return (product - self.low[rows]) / (self.high[rows] - self.low[rows])
+
+
+def curves_of(cache: Cache, device: str) -> Curves:
+    """The scale in force for each row of the cache."""
+    scales = [scale_of("MR" if mr else "CT", str(p)) for mr, p in zip(cache.is_mr.tolist(), cache.purpose, strict=True)]
+
+    def tensor(values: list[object]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    return Curves(tensor([[s.noise.s50, s.width.s50, s.artefact.s50] for s in scales]),
+                  tensor([[s.noise.p, s.width.p, s.artefact.p] for s in scales]),
+                  tensor([[s.noise.texture, s.width.texture, s.artefact.texture] for s in scales]),
+                  tensor([s.low for s in scales]), tensor([s.high for s in scales]))
 
 
 def standard_of(cache: Cache, rows: np.ndarray) -> Standard:
@@ -68,134 +110,146 @@ def standard_of(cache: Cache, rows: np.ndarray) -> Standard:
     return Standard(torch.stack([p.mean(0) for p in pick]), torch.stack([p.std(0).clamp(min=0.1) for p in pick]))
 
 
-def quality(physics: Tensor, is_mr: Tensor, purposes: np.ndarray) -> Tensor:
-    """Differentiable Q (N,) in 0..1, unclipped; the same curves as `targets.quality_of`."""
-    scales = [scale_of("MR" if mr else "CT", str(p)) for mr, p in zip(is_mr.tolist(), purposes, strict=True)]
-    s50 = torch.tensor([[s.noise.s50, s.width.s50, s.artefact.s50] for s in scales])
-    p = torch.tensor([[s.noise.p, s.width.p, s.artefact.p] for s in scales])
-    low, high = torch.tensor([s.low for s in scales]), torch.tensor([s.high for s in scales])
-    product = (1.0 / (1.0 + (physics / s50) ** p)).prod(1)
-    return (product - low) / (high - low)
-
-
 def dropped(prompts: Tensor, generator: torch.Generator) -> Tensor:
-    """Prompts with each word made unknown with probability PROMPT_DROPOUT."""
-    return torch.where(torch.rand(prompts.shape, generator=generator) < PROMPT_DROPOUT, torch.zeros_like(prompts), prompts)
+    """Prompts with each word made unknown with probability PROMPT_DROPOUT; a slice may stand alone, so the dimension is drawn."""
+    drawn = prompts.clone()
+    drawn[:, 0] = torch.randint(1, len(DIMENSIONS) + 1, (len(prompts),), generator=generator, device=prompts.device)
+    lost = torch.rand(prompts.shape, generator=generator, device=prompts.device) < PROMPT_DROPOUT
+    return torch.where(lost, torch.zeros_like(drawn), drawn)
 
 
-def ranking(q: Tensor, truth: Tensor, slices: np.ndarray, rung: np.ndarray) -> Tensor:
-    """Mean softplus over pairs of versions of one slice whose truth differs by more than 3 points (q and truth in 0..1)."""
-    same = torch.from_numpy(slices[:, None] == slices[None])
+def ranking(q: Tensor, truth: Tensor, slices: Tensor, rung: Tensor) -> Tensor:
+    """Mean softplus over pairs of versions of one slice whose truth differs by more than 1 point (q and truth in 0..1)."""
     apart = truth[:, None] - truth[None]
-    pairs = same & (apart > 0.03)
-    weight = 1.0 + 2.0 * torch.from_numpy((rung[:, None] == 0) | (rung[None] == 0)).float()
-    loss = F.softplus(-(q[:, None] - q[None]) / TEMPERATURE * 3) * weight * pairs
-    return loss.sum() / (weight * pairs).sum().clamp(min=1)
+    pairs = (slices[:, None] == slices[None]) & (apart > 0.01)
+    weight = (1.0 + 2.0 * ((rung[:, None] == 0) | (rung[None] == 0)).float()) * pairs
+    return (F.softplus(-(q[:, None] - q[None]) / TEMPERATURE) * weight).sum() / weight.sum().clamp(min=1)
 
 
 def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None,
         progress: Callable[[str], None] = lambda line: None) -> tuple[MedIQA, Standard]:
-    """The fitted network in evaluation mode, and how its axes are standardised."""
+    """The fitted network in evaluation mode on the CPU, and how its axes are standardised."""
     torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator(settings.device).manual_seed(settings.seed)
     fitted = ~cache.held_out
     standard = standard_of(cache, fitted)
     network = MedIQA(SIZES)
     rows = torch.from_numpy(np.flatnonzero(fitted))
     network.measure_mean.copy_(cache.measures[rows].mean(0))
     network.measure_std.copy_(cache.measures[rows].std(0).clamp(min=1e-3))
-    _fit_classical(network, cache, rows, standard, settings, generator, progress)
-    _fit_all(network, cache, standard, settings, generator, checkpoint, progress)
-    return network.eval(), standard
+    network.axis_mean.copy_(standard.mean)
+    network.axis_std.copy_(standard.std)
+    network.to(settings.device)
+    step = Step(cache, curves_of(cache, settings.device), standard.to(settings.device), settings, generator)
+    _fit_classical(network, step, rows, progress)
+    averaged = _fit_all(network, step, checkpoint, progress)
+    return averaged.cpu().eval(), standard
 
 
-def _fit_classical(network: MedIQA, cache: Cache, rows: Tensor, standard: Standard, settings: FitSettings, generator: torch.Generator,
-                   progress: Callable[[str], None]) -> None:
+def _fit_classical(network: MedIQA, step: Step, rows: Tensor, progress: Callable[[str], None]) -> None:
+    """The measures' own way to the axes; a quarter of an epoch is random, so that both modalities count the same."""
     parts = [*network.classical.parameters(), *network.from_measures.parameters(), *network.tables.parameters()]
-    steps = settings.classical_epochs * (len(rows) // 256 + 1)
+    steps = step.settings.classical_epochs * min(40, len(rows) // 256 + 1)
     optimiser = torch.optim.AdamW(parts, lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    target = standard.of(cache.physics, cache.is_mr)
-    for step in range(steps):
-        pick = rows[torch.randint(len(rows), (256,), generator=generator)]
-        prompts = dropped(cache.prompts[pick], generator)
-        prompt = torch.cat([table(prompts[:, k]) for k, table in enumerate(network.tables)], 1)
-        measures = ((cache.measures[pick] - network.measure_mean) / network.measure_std).clamp(-6, 6)
-        measures = measures + 0.05 * torch.randn(measures.shape, generator=generator)
-        axes = network.from_measures(network.classical(torch.cat([measures, prompt], 1)))
-        loss = F.smooth_l1_loss(axes, target[pick])
+    of = [rows[step.cache.is_mr[rows] == flag].to(step.device) for flag in (False, True)]
+    for number in range(steps):
+        pick = torch.cat([r[torch.randint(len(r), (128,), generator=step.generator, device=step.device)] for r in of])
+        prompts = dropped(step.prompts[pick], step.generator)
+        measures = step.jittered(network, pick, 0.05)
+        axes = network.directly(step.measures[pick]) + bounded(network.from_classical(measures, prompts)[1])
+        loss = F.smooth_l1_loss(axes, step.standard.of(step.physics[pick], step.is_mr[pick]))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-        if step % 200 == 0:
-            progress(f"measures {step}/{steps} loss {loss.item():.4f}")
+        if number % 200 == 0:
+            progress(f"measures {number}/{steps} loss {loss.item():.4f}")
 
 
-def _groups(cache: Cache) -> dict[str, dict[str, dict[int, dict[int, int]]]]:
-    """subject -> series -> place -> rung -> row, of rows that are fitted."""
-    found: dict[str, dict[str, dict[int, dict[int, int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
-    for row in np.flatnonzero(~cache.held_out):
-        found[str(cache.subject[row])][str(cache.series[row])][int(cache.place[row])][int(cache.rung[row])] = int(row)
-    return found
-
-
-def _fit_all(network: MedIQA, cache: Cache, standard: Standard, settings: FitSettings, generator: torch.Generator,
-             checkpoint: Path | None, progress: Callable[[str], None]) -> None:
-    groups, names = _groups(cache), sorted(set(map(str, cache.subject[~cache.held_out])))
-    random = np.random.default_rng(settings.seed)
+def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Callable[[str], None]) -> MedIQA:
+    """Views and measures together, until the time is over; the running mean of the weights."""
+    settings = step.settings
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=1e-2)
-    began, step, average = time.monotonic(), 0, 0.0
+    averaged = AveragedModel(network, avg_fn=lambda mean, now, n: mean + (now - mean) * max(1.0 / MEMORY, 9.0 / (10.0 + n)))
+    began, number, average = time.monotonic(), 0, 0.0
     network.train()
     while (spent := (time.monotonic() - began) / (60 * settings.minutes)) < 1.0:
         for group in optimiser.param_groups:
-            group["lr"] = settings.rate * max(0.02, 0.5 * (1 + np.cos(np.pi * spent))) * min(1.0, (step + 1) / 20)
-        picked, series_of = [], []
-        for number in range(settings.series_per_step):
-            subject = groups[names[random.integers(len(names))]]
-            series = subject[sorted(subject)[random.integers(len(subject))]]
-            places = random.permutation(sorted(series))[: settings.slices_per_series]
-            rungs = sorted({0, *random.permutation(sorted(series[places[0]]))[: settings.rungs]})
-            for rung in rungs:
-                for place in places:
-                    picked.append(series[place][int(rung)])
-                    series_of.append(number * 100 + int(rung))
-        row = torch.tensor(picked)
-        loss = _loss(network, cache, standard, row, np.array(series_of), settings, generator, random)
+            group["lr"] = settings.rate * max(0.02, 0.5 * (1 + np.cos(np.pi * spent))) * min(1.0, (number + 1) / 20)
+        loss = step.loss(network)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        average = loss.item() if step == 0 else 0.95 * average + 0.05 * loss.item()
-        if step % 20 == 0:
-            progress(f"network step {step} {100 * spent:.0f} % loss {average:.4f}")
-            if checkpoint is not None and step % 100 == 0:
-                torch.save(network.state_dict(), checkpoint)
-        step += 1
+        averaged.update_parameters(network)
+        if number % 20 == 0:
+            average = loss.item() if number == 0 else 0.8 * average + 0.2 * loss.item()
+            if number % (20 if settings.device == "cpu" else 500) == 0:
+                progress(f"network step {number} {100 * spent:.0f} % loss {average:.4f}")
+            if checkpoint is not None and number % 200 == 0:
+                torch.save(averaged.module.state_dict(), checkpoint)
+        number += 1
+    return averaged.module
 
 
-def _loss(network: MedIQA, cache: Cache, standard: Standard, row: Tensor, series_of: np.ndarray, settings: FitSettings,
-          generator: torch.Generator, random: np.random.Generator) -> Tensor:
-    crops = [*sorted(random.permutation(cache.views.shape[1] - 1)[: settings.crops].tolist()), cache.views.shape[1] - 1]
-    is_mr = cache.is_mr[row]
-    seen = channels(cache.views[row][:, crops].float(), is_mr)
-    turn = int(random.integers(4))
-    seen = seen.flip(-1) if turn % 2 else seen
-    seen = seen.flip(-2) if turn // 2 else seen
-    measures = cache.measures[row] + 0.03 * network.measure_std * torch.randn(cache.measures[row].shape, generator=generator)
-    out = network(seen, measures, dropped(cache.prompts[row], generator))
-    rows = row.numpy()
-    purposes = cache.purpose[rows]
-    direct = F.smooth_l1_loss(out.axes, standard.of(cache.physics[row], is_mr))
-    q = quality(standard.physics(out.axes, is_mr), is_mr, purposes)
-    truth = quality(cache.physics[row], is_mr, purposes)
-    slices = np.array([f"{s}/{p}" for s, p in zip(cache.series[rows], cache.place[rows], strict=True)])
-    ordered = ranking(q, truth, slices, cache.rung[rows])
-    whole = torch.zeros(())
-    for number in np.unique(series_of):
-        inside = torch.from_numpy(series_of == number)
-        tissue = cache.measures[row][inside, _TISSUE] + 1e-3
-        weight = out.weight_logit[inside].softmax(0)
-        whole = whole + ((weight * q[inside]).sum() - (tissue * truth[inside]).sum() / tissue.sum()).square()
-        whole = whole + 0.1 * (weight * (weight.clamp(min=1e-6) / (tissue / tissue.sum())).log()).sum()
-    return 2.0 * direct + 0.8 * ordered + 2.0 * whole / len(np.unique(series_of))
+class Step:
+    """The cache on the device, and one draw of it: series of both modalities, a few slices of each, identity and a few rungs."""
+
+    def __init__(self, cache: Cache, curves: Curves, standard: Standard, settings: FitSettings, generator: torch.Generator) -> None:
+        self.cache, self.curves, self.standard, self.settings, self.generator = cache, curves, standard, settings, generator
+        self.device = settings.device
+        self.views, self.measures, self.physics = (t.to(self.device) for t in (cache.views, cache.measures, cache.physics))
+        self.prompts, self.is_mr = cache.prompts.to(self.device), cache.is_mr.to(self.device)
+        self.random = np.random.default_rng(settings.seed)
+        self.rows: list[dict[str, dict[tuple[str, int], dict[int, dict[int, int]]]]] = [{}, {}]
+        """Per modality: subject -> (series, draw) -> place -> rung -> row, of rows that are fitted."""
+        for row in np.flatnonzero(~cache.held_out):
+            of = self.rows[int(cache.is_mr[row])].setdefault(str(cache.subject[row]), defaultdict(lambda: defaultdict(dict)))
+            of[(str(cache.series[row]), int(cache.draw[row]))][int(cache.place[row])][int(cache.rung[row])] = int(row)
+        self.names = [sorted(of) for of in self.rows]
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows of the cache, and for each its slice, its version of a series and its rung, numbered."""
+        picked: list[tuple[int, int, int, int]] = []
+        for number in range(self.settings.series_per_step):
+            mr = number % 2
+            subject = self.rows[mr][self.names[mr][self.random.integers(len(self.names[mr]))]]
+            series = list(subject.values())[self.random.integers(len(subject))]
+            places = self.random.permutation(sorted(series))[: self.settings.slices_per_series]
+            rungs = sorted({0, *self.random.permutation(sorted(series[places[0]]))[: self.settings.rungs].tolist()})
+            picked += [(series[place][rung], 100 * number + k, 100 * number + rung, rung) for rung in rungs for k, place in enumerate(places)]
+        rows, slices, of_series, rung = torch.tensor(picked, device=self.device).unbind(1)
+        return rows, slices, of_series, rung
+
+    def jittered(self, network: MedIQA, rows: Tensor, amount: float) -> Tensor:
+        """Measures of `rows`, all but the exact ones shaken by `amount` of their spread."""
+        raw = self.measures[rows]
+        noise = amount * network.measure_std * torch.randn(raw.shape, generator=self.generator, device=self.device)
+        noise[:, EXACT] = 0.0
+        return raw + noise
+
+    def loss(self, network: MedIQA) -> Tensor:
+        """Of one draw."""
+        rows, slices, of_series, rung = self.draw()
+        crops = [*sorted(self.random.permutation(self.views.shape[1] - 1)[: self.settings.crops].tolist()), self.views.shape[1] - 1]
+        is_mr = self.is_mr[rows]
+        seen = channels(self.views[rows][:, crops].float(), is_mr)
+        turn = int(self.random.integers(4))
+        seen = seen.flip(-1) if turn % 2 else seen
+        seen = seen.flip(-2) if turn // 2 else seen
+        out = network(seen, self.jittered(network, rows, 0.03), dropped(self.prompts[rows], self.generator))
+        direct = F.smooth_l1_loss(out.axes, self.standard.of(self.physics[rows], is_mr))
+        q = self.curves.quality(self.standard.physics(out.axes, is_mr), rows)
+        truth = self.curves.quality(self.physics[rows], rows)
+        ordered = ranking(q, truth, slices, rung)
+        # softmax of the slice weights inside each version of a series
+        together = (of_series[:, None] == of_series[None]).float()
+        raised = (out.weight_logit - out.weight_logit.max().detach()).exp()
+        weight = raised / (together @ raised)
+        tissue = self.measures[rows, _TISSUE] + 1e-3
+        wanted = tissue / (together @ tissue)
+        share = 1.0 / together.sum(1)
+        whole = (share * (together @ (weight * q) - together @ (wanted * truth)).square()).sum() / share.sum()
+        apart = (weight * (weight.clamp(min=1e-6) / wanted).log()).sum() / share.sum()
+        return 2.0 * direct + 0.8 * ordered + 2.0 * whole + 0.2 * apart

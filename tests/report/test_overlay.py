@@ -238,7 +238,7 @@ def test_a_good_total_does_not_hide_a_poor_slice() -> None:
     assert words.remarks(a) == ["No action needed."]
     poor = dataclasses.replace(a, slices=(*a.slices[:3], dataclasses.replace(a.slices[3], score=12.0), *a.slices[4:]))
     assert words.remarks(poor) == ["1 of 7 scored slices lies below 35: look at slice 4."]
-    assert words.poor_slices(dataclasses.replace(poor, score=30.0)) == ""
+    assert words.poor_of(dataclasses.replace(poor, score=30.0)) == ""
 
 
 def test_lines_fit_and_a_number_stays_with_its_unit() -> None:

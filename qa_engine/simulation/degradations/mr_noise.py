@@ -1,28 +1,14 @@
-"""MR noise: complex normal noise at the acquired matrix, added before the magnitude (Rician; Gudbjartsson 1995)."""
+"""MR noise: complex normal noise in the acquired part of k-space, added before the magnitude (Rician; Gudbjartsson 1995)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from qa_engine.simulation.degradations.acquired import acquired_limits, band
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
 from qa_engine.simulation.degradations.tissue import tissue_mask, tissue_signal
-
-EMPTY = 1e-5
-"""A line of k-space whose mean power is below this share of the median of the inner half was filled with zeros."""
-
-
-def acquired(image: Tensor) -> Tensor:
-    """Mask (B,H,W) of the part of k-space (fft order) that was acquired: zero-filled outer lines are found by their power."""
-    power = torch.fft.fft2(image).abs().square()
-    keep = []
-    for axis in (2, 1):
-        line = power.mean(axis)
-        size = line.shape[1]
-        inner = torch.cat([line[:, : size // 4], line[:, -(size // 4):]], 1).median(1).values
-        keep.append(line > EMPTY * inner[:, None])
-    return (keep[0][:, :, None] & keep[1][:, None, :]).to(image.dtype)
 
 
 def noise(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch.Generator, modality: str) -> tuple[Tensor, AddedDamage]:
@@ -30,7 +16,7 @@ def noise(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch.
     mask = tissue_mask(image, modality)
     signal = tissue_signal(image, modality, mask)
     sigma = relative.to(image.dtype) * signal
-    support = acquired(image)
+    support = band(acquired_limits(image), (image.shape[1], image.shape[2]))
     share = support.mean((1, 2), keepdim=True).clamp(min=0.05).sqrt()
     parts = []
     for _ in range(2):
