@@ -60,7 +60,7 @@ def command(
             progress.advance(task)
     if as_json:
         print_json({"series": [a.to_json() for a in found], "rejected": [{"file": str(r.file), "reason": r.reason} for r in rejected]})
-    else:
+    elif not quiet:
         print_table("", ["series", "modality", "region", "end", "quality", "90 % interval", "verdict", "worst", "seconds"],
                     [_row(a) for a in found], numeric=("quality", "seconds"))
         for one in rejected:
