@@ -60,7 +60,7 @@ def test_damage_of_one_slice_changes_its_score_and_its_weight(model: Model, pixe
     after = score(model, modality, changed)
     others = np.arange(SLICES) != 3
     assert np.allclose(before.q[others], after.q[others], atol=1e-3), "slices do not touch each other's scores"
-    assert after.q[3] < before.q[3] and after.score < before.score and after.q.argmin() == 3
+    assert after.q[3] < before.q[3] - 10 and after.score < before.score
     assert abs(after.weight[3] - before.weight[3]) > 1e-3
 
 
