@@ -43,6 +43,7 @@ def reasons(bench: Bench) -> list[tuple[str, int]]:
 def test_operator_completes_what_would_wait_and_the_reason_is_kept(make: Callable[[str], Bench]) -> None:
     bench = make(LONG)
     bench.start()
+    bench.wait_rows("select seq from audit where event = 'application-start'")
     sets = bench.put_series(3)
     time.sleep(1)
     assert reasons(bench) == []
