@@ -20,6 +20,8 @@ from qa_engine.training.fit import FitSettings, curves_of, fit
 from qa_engine.training.ladder import LADDERS, save, versions
 from tests.support.data import data_folder
 
+pytestmark = [pytest.mark.model]  # trains it, and half a minute is too long for one's own loop
+
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
