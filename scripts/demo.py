@@ -75,6 +75,17 @@ destinations:
     return config, port
 
 
+def wait_until_listening(port: int, node: subprocess.Popen[bytes]) -> None:
+    """Until the node answers at its port."""
+    deadline = time.monotonic() + 60
+    while node.poll() is None and time.monotonic() < deadline:
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"demo: the node did not start; its log is {RUN / 'node.log'}")
+
+
 def rows(sql: str) -> list[dict[str, Any]]:
     database = RUN / "data" / "node.db"
     if not database.exists():
@@ -130,7 +141,7 @@ def wait_for_results(uids: set[str], node: subprocess.Popen[bytes], progress: Pr
         time.sleep(0.25)
 
 
-def show(names: dict[str, str]) -> None:
+def show(names: dict[str, str], simulated: bool) -> None:
     """The table, and which command opens what."""
     table = Table(title="What the node answered")
     for column, right in (("series", False), ("quality", True), ("90 % interval", True), ("verdict", False), ("slices", True),
@@ -152,7 +163,7 @@ def show(names: dict[str, str]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     here = os.path.relpath(RUN)
     print(f"""
-Simulated patients, and a score trained on simulated degradations: not for diagnosis.
+{"Simulated patients, and a" if simulated else "A"} score trained on simulated degradations: not for diagnosis.
   the pictures        {here}/pictures/*.png          (the Secondary Captures as PNG)
   the objects         {here}/pacs/                   (dsrdump {here}/pacs/SR-*.dcm shows a report)
   the results table   .venv/bin/mediqa results -c {here}/config.yaml
@@ -173,9 +184,12 @@ def save_pictures() -> None:
 
 
 def main() -> int:
+    global RUN
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, help="a folder of your own DICOM files instead of simulated patients")
-    study = parser.parse_args().study
+    parser.add_argument("--run", type=Path, default=RUN, help="folder for all that is written; made anew")
+    options = parser.parse_args()
+    study, RUN = options.study, options.run.absolute()
     if study is not None and not study.is_dir():
         raise SystemExit(f"demo: {study} is not a folder; write make demo STUDY=/path/to/folder")
     shutil.rmtree(RUN, ignore_errors=True)
@@ -189,6 +203,7 @@ def main() -> int:
                    TextColumn("{task.completed:.0f} of {task.total}"), TimeElapsedColumn())
         with Progress(*columns, console=progress_console) as progress:
             folders = [(study, "your study")] if study else make_samples(progress)
+            wait_until_listening(port, node)
             names: dict[str, str] = {}
             for folder, name in folders:
                 uids = series_uids(folder)
@@ -201,7 +216,7 @@ def main() -> int:
                 raise SystemExit(f"demo: {study} holds no DICOM file")
             wait_for_results(wanted, node, progress)
         save_pictures()
-        show(names)
+        show(names, simulated=study is None)
     finally:
         node.send_signal(signal.SIGTERM)
         try:
