@@ -10,6 +10,7 @@ from pynetdicom import AE, build_context, evt
 
 from node.cli.send import CONTEXTS, RETRIES, File, Outcome
 from node.deliver.answers import Action, Answer, Kind, judge
+from node.deliver.checkpoint import steady
 from node.deliver.scu import ProgressWatch
 
 NO_DELAY = (6, 1, 1)
@@ -58,7 +59,7 @@ def _one_association(left: list[File], target: tuple[str, str, int], calling: st
     pairs = sorted({(file.sop_class_uid, file.transfer_syntax) for file in left})
     contexts = [build_context(*pair) for pair in pairs]
     try:
-        assoc = ae.associate(host, port, contexts, ae_title, evt_handlers=[*watch.handlers(), (evt.EVT_CONN_OPEN, _no_delay)])
+        assoc = steady(ae.associate(host, port, contexts, ae_title, evt_handlers=[*watch.handlers(), (evt.EVT_CONN_OPEN, _no_delay)]))
     except (OSError, RuntimeError, ValueError) as error:
         return Answer(Kind.UNREACHABLE, comment=type(error).__name__)
     if not assoc.is_established:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
+from node.deliver.checkpoint import steady
 from node.deliver.scu import Peer, ProgressWatch
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -29,7 +30,7 @@ def probe(peer: Peer, classes: list[str]) -> Probe:
     ae.acse_timeout = ae.connection_timeout = ae.dimse_timeout = peer.timeout
     contexts = [build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]) for uid in (VERIFICATION, *classes)]
     try:
-        assoc = ae.associate(peer.host, peer.port, contexts, peer.ae_title, evt_handlers=watch.handlers())
+        assoc = steady(ae.associate(peer.host, peer.port, contexts, peer.ae_title, evt_handlers=watch.handlers()))
     except (OSError, RuntimeError, ValueError):
         return Probe(f"{peer.host} has no address: correct host, or the name service")
     if not assoc.is_established:

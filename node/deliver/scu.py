@@ -25,6 +25,7 @@ from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.pdu import A_ASSOCIATE_RJ
 
 from node.deliver.answers import Action, Answer, Kind, judge
+from node.deliver.checkpoint import steady
 
 # A file that is sent by its path goes out byte for byte; the setting is the library's, for the whole process.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -77,7 +78,7 @@ def send(peer: Peer, items: Sequence[Item], before_first_byte: Callable[[Item], 
     pairs = dict.fromkeys((item.sop_class_uid, syntax) for item in items for syntax in _syntaxes(files[item.key]))
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
     try:
-        assoc = ae.associate(peer.host, peer.port, contexts, peer.ae_title, evt_handlers=watch.handlers())
+        assoc = steady(ae.associate(peer.host, peer.port, contexts, peer.ae_title, evt_handlers=watch.handlers()))
     except (OSError, RuntimeError, ValueError) as error:
         return Sent(Answer(Kind.UNREACHABLE, comment=type(error).__name__))
     if not assoc.is_established:

@@ -14,6 +14,7 @@ import pytest
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 
+from node.deliver.checkpoint import steady
 from tests.support.node import NodeUnderTest
 from tests.support.pacs import SmallPacs
 from tests.support.ports import wait_for
@@ -59,7 +60,7 @@ def fresh(patient: list[pydicom.Dataset]) -> list[pydicom.Dataset]:
 def associate(port: int, ds: pydicom.Dataset) -> Any:
     ae = AE("SENDER")
     ae.requested_contexts = [build_context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)]
-    assoc = ae.associate("127.0.0.1", port, ae_title="MEDIQA")
+    assoc = steady(ae.associate("127.0.0.1", port, ae_title="MEDIQA"))
     assert assoc.is_established
     return assoc
 

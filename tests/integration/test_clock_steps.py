@@ -12,6 +12,7 @@ import pytest
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 
+from node.deliver.checkpoint import steady
 from node.deliver.retry import moment
 from tests.support.node import NodeUnderTest
 from tests.support.pacs import SmallPacs
@@ -48,7 +49,7 @@ def test_hours_forward_and_backward(tmp_path: Path) -> None:
             uid = sets[0].SeriesInstanceUID
             ae = AE("SENDER")
             ae.requested_contexts = [build_context(sets[0].SOPClassUID, sets[0].file_meta.TransferSyntaxUID)]
-            assoc = ae.associate("127.0.0.1", node.port, ae_title="MEDIQA")
+            assoc = steady(ae.associate("127.0.0.1", node.port, ae_title="MEDIQA"))
             assert [assoc.send_c_store(ds).Status for ds in sets[:5]] == [0] * 5
             clock.step(hours)
             time.sleep(QUIET / 2)

@@ -12,6 +12,7 @@ import pytest
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 
+from node.deliver.checkpoint import steady
 from tests.support.node import NodeUnderTest
 from tests.support.pacs import SmallPacs
 from tests.support.ports import wait_for
@@ -52,7 +53,7 @@ class PersistentSender(threading.Thread):
             ae = AE("SENDER")
             ae.dimse_timeout = ae.network_timeout = 10
             ae.requested_contexts = [build_context(self.waiting[0].SOPClassUID, self.waiting[0].file_meta.TransferSyntaxUID)]
-            assoc = ae.associate("127.0.0.1", self.port, ae_title="MEDIQA")
+            assoc = steady(ae.associate("127.0.0.1", self.port, ae_title="MEDIQA"))
             while assoc.is_established and self.waiting:
                 ds = self.waiting[0]
                 try:

@@ -12,6 +12,7 @@ import pytest
 from pydicom.uid import JPEGLSLossless, generate_uid
 from pynetdicom import AE, build_context
 
+from node.deliver.checkpoint import steady
 from tests.support.node import NodeUnderTest
 from tests.support.pacs import SmallPacs
 from tests.support.ports import wait_for
@@ -30,7 +31,7 @@ class Story:
     def send(self, *sets: pydicom.Dataset) -> None:
         ae = AE("SENDER")
         ae.requested_contexts = [build_context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in sets[:1]]
-        assoc = ae.associate("127.0.0.1", self.node.port, ae_title="MEDIQA")
+        assoc = steady(ae.associate("127.0.0.1", self.node.port, ae_title="MEDIQA"))
         assert assoc.is_established
         assert [assoc.send_c_store(ds).Status for ds in sets] == [0x0000] * len(sets)  # whatever came, the answer is SUCCESS
         assoc.release()

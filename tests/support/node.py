@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from node.deliver.checkpoint import steady
 from tests.support.ports import free_port, listening, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,7 +170,7 @@ def send(folder_or_files: Any, port: int, calling: str = "SENDER", called: str =
     ae = AE(calling)
     for abstract, syntax in sorted({(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in sets}):
         ae.requested_contexts = [*ae.requested_contexts, build_context(abstract, syntax)]
-    assoc = ae.associate("127.0.0.1", port, ae_title=called)
+    assoc = steady(ae.associate("127.0.0.1", port, ae_title=called))
     assert assoc.is_established, f"association refused: {assoc.acceptor.primitive}"
     try:
         return sum(assoc.send_c_store(d).get("Status") == 0x0000 for d in sets)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.dimse_primitives import C_STORE
 
 from node.config import Config
+from node.deliver.checkpoint import steady
 from node.receive.__main__ import open_storage
 from node.receive.scp import Receiver
 
@@ -75,7 +75,7 @@ def association(port: int, pairs: list[tuple[str, str]], calling: str = CALLER, 
     """An association (established or not) that proposes each (SOP class, transfer syntax)."""
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
-    assoc = ae.associate("127.0.0.1", port, [build_context(*pair) for pair in pairs], called)
+    assoc = steady(ae.associate("127.0.0.1", port, [build_context(*pair) for pair in pairs], called))
     try:
         yield assoc
     finally:
@@ -104,8 +104,7 @@ def raw_store(assoc: Any, data: bytes | None, sop_class: str | None, sop_uid: st
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, sop_uid
     request.DataSet = None if data is None else BytesIO(data)
     context_id = assoc.accepted_contexts[context].context_id
-    assoc._reactor_checkpoint.clear()
-    time.sleep(0.02)  # the library's reactor thread must be at rest, or it takes the response
+    assoc._reactor_checkpoint.clear()  # the library's reactor thread must be at rest, or it takes the response
     assoc.dimse.send_msg(request, context_id)
     _, response = assoc.dimse.get_msg(block=True)
     assoc._reactor_checkpoint.set()
