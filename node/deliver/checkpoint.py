@@ -12,6 +12,10 @@ import time
 from typing import Any
 
 
+class AssociationEnded(RuntimeError):
+    """The reactor found that the association is over before a request could begin."""
+
+
 class Checkpoint(threading.Event):
     """Takes the place of an association's `_reactor_checkpoint`: `clear` comes back when the reactor waits for the next `set`."""
 
@@ -29,14 +33,27 @@ class Checkpoint(threading.Event):
         return super().wait(timeout)
 
     def clear(self) -> None:
+        """Raises AssociationEnded when there is no reactor to hold: nobody would wake the request."""
         with self._lock:
             super().clear()
             self._held = False
-        while not self._held and self._assoc.is_alive() and threading.current_thread() is not self._assoc:
+        if threading.current_thread() is self._assoc:
+            return
+        while not self._held:
+            if not self._assoc.is_alive():
+                raise AssociationEnded("the association has ended")
             time.sleep(0.0001)
 
 
 def steady(assoc: Any) -> Any:
-    """Gives an association (established or not) its checkpoint; the association."""
-    assoc._reactor_checkpoint = Checkpoint(assoc)
+    """Gives an association (established or not) its checkpoint; the association. Its requests raise RuntimeError when it has ended."""
+    release = assoc.release
+
+    def release_what_lives() -> None:
+        try:
+            release()
+        except AssociationEnded:
+            pass
+
+    assoc._reactor_checkpoint, assoc.release = Checkpoint(assoc), release_what_lives
     return assoc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -63,4 +64,24 @@ def test_an_association_that_has_died_holds_nobody(when: str) -> None:
             assert "Status" not in assoc.send_c_store(ds)
         except RuntimeError:
             pass
+        assoc.release()
         assert time.monotonic() - began < 4
+
+
+def test_an_association_that_is_known_to_be_over_by_its_reactor_alone() -> None:
+    """The requesting side has looked at `is_established` already: neither request nor release waits for a response."""
+    ds = image(SC, rows=8)
+    ae = AE("SENDER")
+    ae.dimse_timeout = ae.network_timeout = None
+    with ScriptedPacs() as pacs:
+        assoc = steady(ae.associate("127.0.0.1", pacs.port, [build_context(SC, ds.file_meta.TransferSyntaxUID)], "PACS"))
+        assert assoc.send_c_store(ds).Status == 0x0000
+        assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+        assoc.join(5)
+        assert not assoc.is_alive()
+        assoc.is_established = True  # as it was a moment ago
+        began = time.monotonic()
+        with pytest.raises(RuntimeError):
+            assoc.send_c_store(ds)
+        assoc.release()
+        assert time.monotonic() - began < 2
