@@ -193,7 +193,8 @@ def test_many_files_many_series(engine: sa.Engine, store: ObjectStore, log: Audi
     """Batches: each is one commit of rows and of the record that tells of them."""
     monkeypatch.setattr(reconcile, "BATCH", 5)
     for n in range(12):
-        keep(engine, store, image(CT, study="1.2", series=f"1.2.{n % 2}", sop=f"1.9.{n}", number=n, rows=16), row=False)
+        path = keep(engine, store, image(CT, study="1.2", series=f"1.2.{n % 2}", sop=f"1.9.{n}", number=n, rows=16), row=False)
+        os.utime(store.path(path), (1e9 + n, 1e9 + n))  # the clock of a file system may stand still for milliseconds
     assert len(start().adopted) == 12
     told = [(r["series_uid"], r["details"]["instances"]) for r in log.records(event="adopted")]
     assert {uid: sum(n for u, n in told if u == uid) for uid, _ in told} == {"1.2.0": 6, "1.2.1": 6}
