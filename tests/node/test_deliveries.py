@@ -42,7 +42,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Bench, dict[str, Script
         def make(kinds: dict[str, ScriptedPacs], serves: dict[str, str] | None = None, mode: str = "live") -> tuple[Bench, Any]:
             for pacs in kinds.values():
                 stack.enter_context(pacs)
-            bench = Bench(tmp_path / "node", [(name, p.port, (serves or {}).get(name, "SENDER")) for name, p in kinds.items()], mode)
+            bench = Bench(tmp_path / "node", [(name, p.port, (serves or {}).get(name, "SENDER")) for name, p in kinds.items()], mode,
+                          last_retry=60)  # an SR waits so long for its SC, also where a try takes its time
             bench.audit()
             stack.callback(bench.kill)
             return bench, kinds

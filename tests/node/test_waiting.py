@@ -59,7 +59,7 @@ def test_operator_completes_what_would_wait_and_the_reason_is_kept(make: Callabl
 
 
 def test_a_drip_without_end_is_forced_and_the_rest_waits_anew(make: Callable[[str], Bench]) -> None:
-    bench = make("quiet: 1.5, contiguous: 1.5, announced: 1.5, forced: 3")
+    bench = make("quiet: 2.5, contiguous: 2.5, announced: 2.5, forced: 4")
     bench.start()
     bench.wait_rows("select seq from audit where event = 'application-start'")
     first = image(CT)
@@ -69,7 +69,7 @@ def test_a_drip_without_end_is_forced_and_the_rest_waits_anew(make: Callable[[st
         bench.put(another(first, number))
         number += 1
         time.sleep(0.3)
-    assert time.monotonic() - began >= 3
+    assert time.monotonic() - began >= 4
     assert [by for by, _ in reasons(bench)] == ["forced"]
     # more of them: not one revision each, although the first instance came longer ago than `forced`
     for k in range(3):

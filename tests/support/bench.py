@@ -26,7 +26,7 @@ receive: {{ae_title: MEDIQA, host: 127.0.0.1, port: 0, allow: [{{ae_title: SENDE
            {{ae_title: OTHER, networks: [127.0.0.0/8]}}, {{ae_title: THIRD, networks: [127.0.0.0/8]}}]}}
 storage: {{reserve: 1 MiB, durability: os}}
 completion: {{{completion}}}
-deliver: {{first_retry: 0.5, last_retry: 1, timeout: 3, mode: {mode}}}
+deliver: {{first_retry: 0.5, last_retry: {last_retry}, timeout: 3, mode: {mode}}}
 destinations:
 {destinations}
 """
@@ -49,10 +49,11 @@ class Bench:
     pacs: the port of the one destination, or several of them as (name, port, calling AE titles that it serves).
     """
 
-    def __init__(self, folder: Path, pacs: int | list[tuple[str, int, str]], mode: str = "live", completion: str = QUICK) -> None:
+    def __init__(self, folder: Path, pacs: int | list[tuple[str, int, str]], mode: str = "live", completion: str = QUICK,
+                 last_retry: float = 1) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.config_file, self.log = folder, folder / "config.yaml", folder / "worker.log"
-        self._pacs, self._completion = [("pacs", pacs, "")] if isinstance(pacs, int) else pacs, completion
+        self._pacs, self._completion, self._last_retry = [("pacs", pacs, "")] if isinstance(pacs, int) else pacs, completion, last_retry
         self.configure(mode)
         if not self.config.database_target.exists():
             self.config.data_folder.mkdir(mode=0o700)
@@ -66,7 +67,8 @@ class Bench:
         """Write the configuration; a worker that runs does not look at it."""
         destinations = "\n".join(f"  - {{name: {name}, ae_title: PACS, host: 127.0.0.1, port: {port}, serves: [{serves}]}}"
                                  for name, port, serves in self._pacs)
-        self.config_file.write_text(CONFIG.format(completion=self._completion, mode=mode, destinations=destinations), encoding="utf-8")
+        self.config_file.write_text(CONFIG.format(completion=self._completion, last_retry=self._last_retry, mode=mode,
+                                                   destinations=destinations), encoding="utf-8")
         self.config = load(self.config_file)
 
     def put(self, ds: Dataset, own: bool = False, calling_ae: str = "SENDER", **more: Any) -> None:
