@@ -24,7 +24,6 @@ log = logging.getLogger("node.worker")
 
 TICK = 0.3
 """Seconds between looks at open series and due deliveries."""
-CLOCK_EVERY = 10.0
 UNFINISHED_EVERY, REPAIR_EVERY = 10.0, 60.0
 """Seconds between looks at revisions without end, and between whole rounds of repair."""
 DRAIN_SECONDS = 25.0
@@ -100,15 +99,14 @@ class Worker:
         from storage import clock
 
         began = clock.monotonic()
-        next_clock, next_unfinished, next_repair = began + CLOCK_EVERY, began + UNFINISHED_EVERY, began + REPAIR_EVERY
+        next_unfinished, next_repair = began + UNFINISHED_EVERY, began + REPAIR_EVERY
         while not self._stop.is_set():
+            # before anything is written: a due time made by the new clock must not be moved with the old ones
+            self._guarded(lambda: self._watch_clock(timers))
             self._guarded(self.desk.look)
             self._guarded(self._pace)
             self._guarded(self.repair.dispatch)
             now = clock.monotonic()
-            if now >= next_clock:
-                next_clock = now + CLOCK_EVERY
-                self._guarded(lambda: self._watch_clock(timers))
             if now >= next_unfinished:
                 next_unfinished = now + UNFINISHED_EVERY
                 self._guarded(self.repair.revisions)
