@@ -59,17 +59,17 @@ def test_operator_completes_what_would_wait_and_the_reason_is_kept(make: Callabl
 
 
 def test_a_drip_without_end_is_forced_and_the_rest_waits_anew(make: Callable[[str], Bench]) -> None:
-    bench = make("quiet: 2.5, contiguous: 2.5, announced: 2.5, forced: 4")
+    bench = make("quiet: 4, contiguous: 4, announced: 4, forced: 6")
     bench.start()
     bench.wait_rows("select seq from audit where event = 'application-start'")
     first = image(CT)
     began = time.monotonic()
     number = 1
-    while not bench.rows("select id from revision") and time.monotonic() - began < 20:
+    while not bench.rows("select id from revision") and time.monotonic() - began < 30:
         bench.put(another(first, number))
         number += 1
         time.sleep(0.3)
-    assert time.monotonic() - began >= 4
+    assert time.monotonic() - began >= 6
     assert [by for by, _ in reasons(bench)] == ["forced"]
     # more of them: not one revision each, although the first instance came longer ago than `forced`
     for k in range(3):
