@@ -2,6 +2,8 @@
 .PHONY: demo test test-fast test-slow setup lint lock clean
 
 PYTEST = .venv/bin/python -m pytest -q
+# compiled modules are kept, whatever the surroundings say: else each process that a test starts compiles them anew
+export PYTHONDONTWRITEBYTECODE =
 STUDY ?=
 
 demo: ## install, run the node and a small PACS, send simulated patients (or STUDY=folder), show the results
