@@ -18,7 +18,7 @@ test: ## install what is missing, run every test that is not marked slow
 
 test-fast: ## the tests of one's own loop: no peers, no network, under two minutes on two cores (they wait more than they compute)
 	@scripts/setup test
-	$(PYTEST) -m "not slow and not peer and not model and not data" -n 3 --dist loadfile $(ARGS)
+	$(PYTEST) -m "not slow and not peer and not model and not data" -n 4 --dist loadfile $(ARGS)
 
 test-slow: ## what takes minutes
 	@scripts/setup test
