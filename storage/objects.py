@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,8 @@ class PartFile:
         target = self._store.root / relative
         synced = self._store.durability != "os"
         self._store.make_folder(target.parent)
+        now = time.time_ns()
+        os.utime(self._handle, ns=(now, now))  # the clock of a file system stands still for milliseconds; order of reception needs more
         if synced:
             os.fdatasync(self._handle)
         self._close()
