@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from qa_engine import envelope
 from qa_engine.assessment import Assessment, Finding, Quantity, SliceScore
@@ -131,7 +130,7 @@ def _score(base: Assessment, reading: Reading, volume: Volume, indices: list[int
     slices = _slices(volume, scored, found)
     worst = min(slices, key=lambda s: s.score)
     mean = (found.weight[:, None] * found.axes).sum(0)
-    measures = public_measures(torch.from_numpy(np.ascontiguousarray(volume.pixels[indices])), volume.spacing_mm, volume.modality)
+    measures = public_measures(found.measured, volume.modality)
     return replace(
         base, end=End.ASSESSED, reason=None, score=found.score, interval=(low, high), verdict=str(word), noise=float(mean[0]),
         sharpness=float(mean[1]), artefact=float(mean[2]), slices=slices, degradations=found.degradations,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from qa_engine.simulation.degradations.tissue import smooth
+from qa_engine.measures.tissue import smooth
 
 PIXEL_MM = 2.0
 CT_BODY_HU = -400.0

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from qa_engine.assessment import Degradation, Finding, ModelIdentity
 from qa_engine.calibration import Calibration
 from qa_engine.degradation_grades import grades
-from qa_engine.measures import MEASURE_NAMES, measure_slices
+from qa_engine.measures import MEASURE_NAMES, Measured, measure
 from qa_engine.network.mediqa import MedIQA
 from qa_engine.network.views import channels, slice_views
 from qa_engine.prompts import SIZES, Prompts
@@ -37,7 +37,8 @@ class ModelMissing(Exception):
 @dataclass(frozen=True, eq=False)
 class NetworkResult:
     """Of N slices: q, weight (sum 1), axes noise, sharpness, artefact (N,3) in points, physics (N,3) noise (HU, or share of tissue
-    signal), width (mm), artefact (as noise), strangeness (N,) as a multiple of the 99 % quantile of known subjects; score of the series."""
+    signal), width (mm), artefact (as noise), strangeness (N,) as a multiple of the 99 % quantile of known subjects; measured: one entry per slice; score of
+    the series."""
 
     score: float
     q: np.ndarray
@@ -45,6 +46,7 @@ class NetworkResult:
     axes: np.ndarray
     physics: np.ndarray
     strangeness: np.ndarray
+    measured: tuple[Measured, ...]
     degradations: tuple[Degradation, ...]
     device: str
     findings: tuple[Finding, ...] = ()
@@ -96,21 +98,22 @@ class Model:
         """Score the slices `indices` of a volume; slices do not influence each other but through the softmax of the weights."""
         used, findings = resolve_device(device)
         spacing = torch.tensor([volume.spacing_mm], dtype=torch.float32)
-        views, measures = [], []
+        views, measured = [], []
         for k in indices:
             image = torch.from_numpy(np.ascontiguousarray(volume.pixels[k], dtype=np.float32))
             views.append(slice_views(image, volume.modality))
-            measures.append(measure_slices(image[None], spacing, volume.modality)[0])
+            measured.append(measure(image[None], spacing, volume.modality))
         is_mr = torch.full((len(views),), volume.modality == "MR")
         rows = torch.tensor([prompts.indices()] * len(views))
-        axes, logit, used, more = self._run(torch.stack(views), torch.stack(measures), rows, is_mr, used)
+        measures = torch.cat([m.vector for m in measured])
+        axes, logit, used, more = self._run(torch.stack(views), measures, rows, is_mr, used)
         mean, std = self.log_physics
         logs = axes.clamp(-4, 4) * std[is_mr.long()] + mean[is_mr.long()]
         physics = np.maximum(logs.exp().double().numpy(), FLOOR[volume.modality])
         q = quality_of(physics, volume.modality, purpose)
         weight = logit.double().softmax(0).numpy()
         return NetworkResult(float((weight * q).sum()), q, weight, axes_of(physics, volume.modality, purpose), physics,
-                             self._strangeness(torch.stack(measures), is_mr).numpy(),
+                             self._strangeness(measures, is_mr).numpy(), tuple(measured),
                              grades(physics, weight, volume.modality, purpose), used, (*findings, *more))
 
     def _run(self, views: torch.Tensor, measures: torch.Tensor, prompts: torch.Tensor, is_mr: torch.Tensor,

@@ -1,6 +1,6 @@
 """Test objects are known by their pixels, never by header words: round outline and uniform inside, or an inside that no tissue has.
 
-Limits were placed between real patients and test objects (docs/model-card.md gives both distributions).
+Limits were placed between real patients and test objects; docs/model-card.md says how many of each are told apart.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qa_engine.simulation.degradations.tissue import highest, smooth
+from qa_engine.measures.tissue import highest, smooth
 
 EDGE_NAMES = ("width_q10", "width_q25", "width_q50", "gradient_ratio1", "gradient_ratio2", "gradient_q99", "gradient_q90", "gradient_kurtosis")
 _FACTOR = 0.94

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qa_engine.simulation.degradations.acquired import acquired_limits, on_acquired_matrix
-from qa_engine.simulation.degradations.tissue import masked_quantile, smooth
+from qa_engine.measures.acquired import acquired_limits, on_acquired_matrix
+from qa_engine.measures.tissue import masked_quantile, masked_quantiles, smooth
 
 _LAGS = (1, 2, 3, 4, 6)
 NOISE_NAMES = ("noise_mode_7", "local_std5_q10", "local_std5_q50", "local_std11_q10", "local_std11_q50", "immerkaer",
@@ -33,7 +33,7 @@ def local_std(image: Tensor, size: int) -> Tensor:
 def noise_mode(image: Tensor, mask: Tensor) -> Tensor:
     """Mode (B,) of the 7 x 7 local standard deviation inside `mask`: centre of the densest fifth of its logarithms."""
     std = local_std(image, 7).clamp(min=_TINY).log()
-    quantiles = torch.stack([masked_quantile(std, mask, q / 20) for q in range(21)], 1)
+    quantiles = masked_quantiles(std, mask, [q / 20 for q in range(21)])
     width = quantiles[:, 4:] - quantiles[:, :-4]
     best = width[:, :13].argmin(1, keepdim=True)  # the mode lies below the 80 % quantile: above are edges
     return torch.exp(quantiles.gather(1, best + 2)[:, 0])
@@ -93,8 +93,8 @@ def noise_measures(image: Tensor, mask: Tensor) -> Tensor:
     laplacian = F.conv2d(image[:, None], kernel[None, None], padding=1)[:, 0].abs()
     weight = mask.to(image.dtype)
     immerkaer = math.sqrt(math.pi / 2) / 6 * (laplacian * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
-    amounts = [noise_mode(image, mask), masked_quantile(five, mask, 0.1), masked_quantile(five, mask, 0.5),
-               masked_quantile(eleven, mask, 0.1), masked_quantile(eleven, mask, 0.5), immerkaer]
+    amounts = [noise_mode(image, mask), *masked_quantiles(five, mask, (0.1, 0.5)).unbind(1),
+               *masked_quantiles(eleven, mask, (0.1, 0.5)).unbind(1), immerkaer]
     previous = image
     for size in (3, 5, 9, 17):
         softer = smooth(smooth(image, size), size)

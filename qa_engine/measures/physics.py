@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qa_engine.measures.edges import edge_widths
 from qa_engine.measures.noise import acquired_noise, calm_noise, local_std, noise_mode
-from qa_engine.simulation.degradations.tissue import masked_quantile, smooth
+from qa_engine.measures.tissue import masked_quantile, smooth
 
 DIRECT_NAMES = ("noise_estimate", "width_estimate")
 PHYSICS_NAMES = (*DIRECT_NAMES, "calm", "calm_acquired", "limit_rows", "limit_columns")

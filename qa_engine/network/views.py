@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qa_engine.measures import normalised
-from qa_engine.simulation.degradations.tissue import smooth
+from qa_engine.measures.tissue import smooth
 
 SIDE = 96
 CROPS = 6

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qa_engine.measures import measure_slices, normalised
+from qa_engine.measures import measure, normalised
+from qa_engine.measures.acquired import acquired_limits
 from qa_engine.measures.physics import physics_of, reference_factor
 from qa_engine.network.views import slice_views
 from qa_engine.simulation.degradations import AddedDamage, degrade
-from qa_engine.simulation.degradations.acquired import acquired_limits
 from qa_engine.targets import FLOOR, purpose_of
 from qa_engine.training.dataset import TrainingSeries
 
@@ -139,7 +139,7 @@ def _ladder(one: TrainingSeries, place: int, image: Tensor, draw: int, seed: int
         if interpolated:
             changed = zero_filled(changed)
         yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose_of(one.modality, one.kernel),
-                      place, draw, rung, physics, measure_slices(changed, spacing / (1 + interpolated), one.modality)[0].numpy(),
+                      place, draw, rung, physics, measure(changed, spacing / (1 + interpolated), one.modality).vector[0].numpy(),
                       slice_views(changed[0], one.modality).numpy().astype(np.float16))
 
 

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
+from qa_engine.measures.acquired import acquired_limits, band, on_acquired_matrix
 from qa_engine.measures.noise import acquired_noise, calm_noise
+from qa_engine.measures.tissue import rms, smooth, tissue_mask
 from qa_engine.simulation.degradations import KINDS, degrade
-from qa_engine.simulation.degradations.acquired import acquired_limits, band, on_acquired_matrix
-from qa_engine.simulation.degradations.tissue import rms, smooth, tissue_mask
 from qa_engine.training.ladder import zero_filled
 
 SPACING = torch.tensor([[0.8, 0.8]])

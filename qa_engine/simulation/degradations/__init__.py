@@ -10,11 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from qa_engine.measures.tissue import tissue_signal
 from qa_engine.simulation.degradations import blur as _blur
 from qa_engine.simulation.degradations import ct_noise, ct_streaks, mr_motion, mr_noise
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
-from qa_engine.simulation.degradations.tissue import tissue_signal
 
 __all__ = ["KINDS", "AddedDamage", "degrade"]
 

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from qa_engine.measures.tissue import tissue_mask, tissue_signal
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
 from qa_engine.simulation.degradations.texture import own_texture, spectrum_frequencies
-from qa_engine.simulation.degradations.tissue import tissue_mask, tissue_signal
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qa_engine.simulation.degradations.tissue import highest
+from qa_engine.measures.tissue import highest
 
 
 def constant_areas(image: Tensor) -> Tensor:

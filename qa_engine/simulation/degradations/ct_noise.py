@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qa_engine.measures.tissue import rms, smooth, tissue_mask, tissue_signal
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
 from qa_engine.simulation.degradations.texture import own_texture
-from qa_engine.simulation.degradations.tissue import rms, smooth, tissue_mask, tissue_signal
 
 WATER_PER_MM = 0.0192
 """Linear attenuation of water near 70 keV, 1/mm."""

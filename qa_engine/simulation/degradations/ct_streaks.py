@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qa_engine.measures.tissue import rms, tissue_mask, tissue_signal
 from qa_engine.simulation.ct_projection import back_project, filter_projections, project
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
-from qa_engine.simulation.degradations.tissue import rms, tissue_mask, tissue_signal
 
 GRID = 192
 """Pixels a side at which the streaks are made; they are smooth enough to be enlarged."""

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qa_engine.measures.tissue import rms, tissue_mask, tissue_signal
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
-from qa_engine.simulation.degradations.tissue import rms, tissue_mask, tissue_signal
 
 CENTRE = 0.06
 """Share of the phase-encode lines around the centre that stay unmoved, so that nothing shifts as a whole."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qa_engine.simulation.degradations.acquired import acquired_limits, band
+from qa_engine.measures.acquired import acquired_limits, band
+from qa_engine.measures.tissue import tissue_mask, tissue_signal
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
-from qa_engine.simulation.degradations.tissue import tissue_mask, tissue_signal
 
 
 def noise(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch.Generator, modality: str) -> tuple[Tensor, AddedDamage]:

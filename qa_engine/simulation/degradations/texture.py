@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from qa_engine.simulation.degradations.tissue import masked_quantile, smooth
+from qa_engine.measures.tissue import masked_quantile, smooth
 
 _LAGS = ((0, 1), (0, 2), (0, 3), (1, 1))
 _HIGH_PASS = 7

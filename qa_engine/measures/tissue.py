@@ -5,6 +5,8 @@ Quantiles are taken on every third pixel of each axis: a median over thousands o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,16 +51,20 @@ def tissue_mask(image: Tensor, modality: str) -> Tensor:
     return torch.where(chosen.sum((1, 2), keepdim=True) < 16, torch.ones_like(chosen), chosen)
 
 
-def masked_quantile(image: Tensor, mask: Tensor, q: float) -> Tensor:
-    """Quantile `q` (0..1) of (B,H,W) inside `mask`, per slice -> (B,); 0 where the mask is empty."""
+def masked_quantiles(image: Tensor, mask: Tensor, qs: Sequence[float]) -> Tensor:
+    """Quantiles `qs` (0..1) of (B,H,W) inside `mask`, per slice -> (B, len(qs)), sorted once; 0 where the mask is empty."""
     step = 3 if image.shape[1] * image.shape[2] > 40000 else 1
     values = image[:, ::step, ::step].flatten(1)
     inside = mask[:, ::step, ::step].flatten(1)
     ordered = torch.where(inside, values, torch.inf).sort(1).values
-    count = inside.sum(1)
-    place = ((count - 1).clamp(min=0) * q).round().long()
-    found = ordered.gather(1, place[:, None])[:, 0]
-    return torch.where(count > 0, found, torch.zeros_like(found))
+    count = inside.sum(1, keepdim=True)
+    place = ((count - 1).clamp(min=0) * torch.tensor(list(qs), device=image.device)).round().long()
+    return torch.where(count > 0, ordered.gather(1, place), torch.zeros_like(ordered[:, :1]))
+
+
+def masked_quantile(image: Tensor, mask: Tensor, q: float) -> Tensor:
+    """One quantile (B,) of `masked_quantiles`."""
+    return masked_quantiles(image, mask, (q,))[:, 0]
 
 
 def tissue_signal(image: Tensor, modality: str, mask: Tensor | None = None) -> Tensor:
