@@ -45,7 +45,8 @@ GROWN_SHARE, GROWN_LOG = 0.5, (-0.5, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """One version of one slice. physics: noise (HU, or share of signal), width (mm), artefact (HU, or share of signal)."""
+    """One version of one slice. physics: noise (HU, or share of signal), width (mm), artefact (HU, or share of signal). image: the degraded
+    slice (H,W) float32 in HU or stored signal at spacing_mm (row, column); these two are not saved."""
 
     series: str
     subject: str
@@ -59,6 +60,8 @@ class Version:
     physics: np.ndarray
     measures: np.ndarray
     views: np.ndarray
+    image: np.ndarray
+    spacing_mm: tuple[float, float]
 
 
 def clean_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> np.ndarray:
@@ -138,9 +141,11 @@ def _ladder(one: TrainingSeries, place: int, image: Tensor, draw: int, seed: int
         physics = total_physics(source, damage, one.modality, factor)[0]
         if interpolated:
             changed = zero_filled(changed)
+        shown = spacing / (1 + interpolated)
         yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose_of(one.modality, one.kernel),
-                      place, draw, rung, physics, measure(changed, spacing / (1 + interpolated), one.modality).vector[0].numpy(),
-                      slice_views(changed[0], one.modality).numpy().astype(np.float16))
+                      place, draw, rung, physics, measure(changed, shown, one.modality).vector[0].numpy(),
+                      slice_views(changed[0], one.modality).numpy().astype(np.float16), changed[0].numpy(),
+                      (float(shown[0, 0]), float(shown[0, 1])))
 
 
 def save(found: list[Version], path: Path, modality: str) -> None:
