@@ -46,7 +46,7 @@ GROWN_SHARE, GROWN_LOG = 0.5, (-0.5, 0.5)
 @dataclass(frozen=True, eq=False)
 class Version:
     """One version of one slice. physics: noise (HU, or share of signal), width (mm), artefact (HU, or share of signal). image: the degraded
-    slice (H,W) float32 in HU or stored signal at spacing_mm (row, column); these two are not saved."""
+    slice (H,W) float32 in HU or stored signal, only where asked for; spacing_mm: its pixel (row, column). These two are not saved."""
 
     series: str
     subject: str
@@ -60,8 +60,8 @@ class Version:
     physics: np.ndarray
     measures: np.ndarray
     views: np.ndarray
-    image: np.ndarray
     spacing_mm: tuple[float, float]
+    image: np.ndarray | None = None
 
 
 def clean_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> np.ndarray:
@@ -111,8 +111,9 @@ def apply_rung(image: Tensor, spacing_mm: Tensor, rung: tuple[Step, ...], unit_n
 
 
 def versions(series: list[TrainingSeries], slices_per_series: int, seed: int = 0, draws: int = 1,
-             progress: Callable[[int, int], None] | None = None) -> Iterator[Version]:
-    """All versions of up to `slices_per_series` slices of each series, rung by rung, the whole ladder `draws` times."""
+             progress: Callable[[int, int], None] | None = None, images: bool = False) -> Iterator[Version]:
+    """All versions of up to `slices_per_series` slices of each series, rung by rung, the whole ladder `draws` times; `images` keeps the
+    degraded slices themselves, which takes much memory."""
     for number, one in enumerate(series):
         if progress is not None:
             progress(number, len(series))
@@ -122,10 +123,10 @@ def versions(series: list[TrainingSeries], slices_per_series: int, seed: int = 0
             if min(image.shape[1:]) < SMALLEST or float(image.std()) == 0.0:
                 continue
             for draw in range(draws):
-                yield from _ladder(one, int(place), image, draw, _seed(seed, one.name, place, draw))
+                yield from _ladder(one, int(place), image, draw, _seed(seed, one.name, place, draw), images)
 
 
-def _ladder(one: TrainingSeries, place: int, image: Tensor, draw: int, seed: int) -> Iterator[Version]:
+def _ladder(one: TrainingSeries, place: int, image: Tensor, draw: int, seed: int, images: bool) -> Iterator[Version]:
     """The versions of one slice, all with one pixel size and matrix."""
     random = np.random.default_rng(seed)
     # pixels know no millimetres: the same slice at another pixel size is another patient, and size and source do not go together
@@ -144,8 +145,8 @@ def _ladder(one: TrainingSeries, place: int, image: Tensor, draw: int, seed: int
         shown = spacing / (1 + interpolated)
         yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose_of(one.modality, one.kernel),
                       place, draw, rung, physics, measure(changed, shown, one.modality).vector[0].numpy(),
-                      slice_views(changed[0], one.modality).numpy().astype(np.float16), changed[0].numpy(),
-                      (float(shown[0, 0]), float(shown[0, 1])))
+                      slice_views(changed[0], one.modality).numpy().astype(np.float16), (float(shown[0, 0]), float(shown[0, 1])),
+                      changed[0].numpy() if images else None)
 
 
 def save(found: list[Version], path: Path, modality: str) -> None:
