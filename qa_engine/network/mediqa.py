@@ -30,7 +30,7 @@ _DIRECT = [MEASURE_NAMES.index(name) for name in DIRECT_NAMES]
 
 @dataclass(frozen=True)
 class Output:
-    """axes (N,3) standardised logarithms of noise, width, artefact; weight_logit (N,); features (N,F) for the envelope."""
+    """axes (N,3) standardised logarithms of noise, width, artefact; weight_logit (N,); features (N,F): all that the last layers see."""
 
     axes: Tensor
     weight_logit: Tensor
@@ -40,6 +40,11 @@ class Output:
 def bounded(correction: Tensor) -> Tensor:
     """The same near 0, at most LARGEST_CORRECTION on either side."""
     return LARGEST_CORRECTION * torch.tanh(correction / LARGEST_CORRECTION)
+
+
+def pooled_tokens(tokens: Tensor) -> Tensor:
+    """(N,T,C) -> (N,2C): mean and spread."""
+    return torch.cat([tokens.mean(1), tokens.std(1)], 1)
 
 
 class Stem(nn.Module):
@@ -117,22 +122,26 @@ class MedIQA(nn.Module):
         each = tokens.reshape(n * views, GRID * GRID, width)
         return layer(each, prompt.repeat_interleave(views, 0)).reshape(n, views * GRID * GRID, width)
 
-    def forward(self, views: Tensor, measures: Tensor, prompts: Tensor) -> Output:
-        """views (N,V,3,96,96), the last one the whole slice; measures (N,M) raw; prompts (N,4) indices."""
+    def encode(self, views: Tensor, prompt: Tensor) -> Tensor:
+        """views (N,V,3,96,96), the last one the whole slice, prompt (N,P) -> tokens (N, V * 144, C)."""
         n, v = views.shape[:2]
-        prompt = self.prompt(prompts)
         tokens = self.stem(views.flatten(0, 1)).reshape(n, v, GRID * GRID, -1)
         kind = torch.cat([self.place[0].expand(v - 1, -1), self.place[1]], 0)
-        tokens = (tokens + kind[None, :, None]).flatten(1, 2)
-        tokens = self.mix1(tokens)
+        tokens = self.mix1((tokens + kind[None, :, None]).flatten(1, 2))
         tokens = self._windowed(self.layers[0], tokens, v, prompt)
         tokens = self._windowed(self.layers[1], tokens, v, prompt)
-        tokens = self.mix2(tokens)
-        tokens = self._windowed(self.layers[2], tokens, v, prompt)
+        return self._windowed(self.layers[2], self.mix2(tokens), v, prompt)
+
+    def answer(self, features: Tensor, measures: Tensor) -> Output:
+        """The last layers: features (N,F) as `forward` tells them and raw measures (N,M) -> the output."""
+        hidden, seen = features[:, :self.from_measures.in_features], features[:, -AXES:]
+        axes = self.directly(measures) + bounded(self.from_measures(hidden) + seen + self.fuse(features))
+        return Output(axes, self.slice_weight(features)[:, 0], features)
+
+    def forward(self, views: Tensor, measures: Tensor, prompts: Tensor) -> Output:
+        """views (N,V,3,96,96), the last one the whole slice; measures (N,M) raw; prompts (N,4) indices."""
+        tokens = self.encode(views, self.prompt(prompts))
         weight = self.weight(tokens)
         seen = (self.score(tokens) * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
-        pooled = torch.cat([tokens.mean(1), tokens.std(1)], 1)
-        classical, correction = self.from_classical(measures, prompts)
-        both = torch.cat([classical, pooled, seen], 1)
-        axes = self.directly(measures) + bounded(correction + seen + self.fuse(both))
-        return Output(axes, self.slice_weight(both)[:, 0], torch.cat([classical, pooled], 1))
+        classical, _ = self.from_classical(measures, prompts)
+        return self.answer(torch.cat([classical, pooled_tokens(tokens), seen], 1), measures)
