@@ -21,6 +21,7 @@ from qa_engine.measures import MEASURE_NAMES, Measured, measure
 from qa_engine.network.mediqa import MedIQA
 from qa_engine.network.views import channels, slice_views
 from qa_engine.prompts import SIZES, Prompts
+from qa_engine.ratings import rated, take_tuned, tuned_network
 from qa_engine.targets import FLOOR, axes_of, quality_of
 from qa_engine.volume import Volume
 
@@ -72,9 +73,11 @@ class Model:
         self.card = card
         state = load_file(weights)
         self._known = {k: state.pop(k) for k in ("known.mean", "known.precision", "known.limit")}
+        tuned = take_tuned(state)
         self._network = MedIQA(SIZES)
         self._network.load_state_dict(state)
         self._network.eval()
+        self._tuned = {modality: tuned_network(self._network, layers) for modality, layers in tuned.items()}
         self.identity = ModelIdentity(profile, str(card["version"]), hashlib.sha256(weights.read_bytes()).hexdigest())
 
     @property
@@ -112,9 +115,10 @@ class Model:
         physics = np.maximum(logs.exp().double().numpy(), FLOOR[volume.modality])
         q = quality_of(physics, volume.modality, purpose)
         weight = logit.double().softmax(0).numpy()
-        return NetworkResult(float((weight * q).sum()), q, weight, axes_of(physics, volume.modality, purpose), physics,
-                             self._strangeness(measures, is_mr).numpy(), tuple(measured),
-                             grades(physics, weight, volume.modality, purpose), used, (*findings, *more))
+        found = NetworkResult(float((weight * q).sum()), q, weight, axes_of(physics, volume.modality, purpose), physics,
+                              self._strangeness(measures, is_mr).numpy(), tuple(measured),
+                              grades(physics, weight, volume.modality, purpose), used, (*findings, *more))
+        return rated(found, self.card, volume.modality)
 
     def _run(self, views: torch.Tensor, measures: torch.Tensor, prompts: torch.Tensor, is_mr: torch.Tensor,
              device: str) -> tuple[torch.Tensor, torch.Tensor, str, tuple[Finding, ...]]:
@@ -122,7 +126,7 @@ class Model:
         batch = BATCH
         while True:
             try:
-                network = self._network.to(device)
+                network = self._tuned.get("MR" if is_mr[0] else "CT", self._network).to(device)
                 axes, logit = [], []
                 with torch.inference_mode():
                     for at in range(0, len(views), batch):
