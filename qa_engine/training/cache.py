@@ -12,13 +12,15 @@ import torch
 
 from qa_engine.prompts import Prompts, mr_type
 from qa_engine.training.dataset import SIMULATED
+from qa_engine.training.parameters import PARAMETERS
 
 HELD_OUT = 0.34
 
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """All versions of both modalities. views stay float16 (N,V,96,96); physics and measures float32; prompts (N,4) indices."""
+    """All versions of both modalities. views stay float16 (N,V,96,96); physics and measures float32; prompts (N,4) indices; parameters of
+    the scan (N,P), NaN where the header lacks them."""
 
     views: torch.Tensor
     measures: torch.Tensor
@@ -33,6 +35,7 @@ class Cache:
     draw: np.ndarray
     rung: np.ndarray
     held_out: np.ndarray
+    parameters: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.series)
@@ -43,6 +46,8 @@ def load_caches(files: list[Path]) -> Cache:
     if not files:
         raise ValueError("no cache: run mediqa train simulate first")
     parts = [dict(np.load(f, allow_pickle=False)) for f in files]
+    for part in parts:  # older files know no parameters
+        part.setdefault("parameters", np.full((len(part["series"]), len(PARAMETERS)), np.nan, np.float32))
     modality = np.concatenate([np.full(len(p["series"]), str(p["modality"])) for p in parts])
 
     def joined(name: str) -> np.ndarray:
@@ -54,7 +59,7 @@ def load_caches(files: list[Path]) -> Cache:
     return Cache(torch.from_numpy(joined("views")), torch.from_numpy(joined("measures")).float(),
                  torch.from_numpy(joined("physics")).float(), torch.tensor(prompts), torch.from_numpy(modality == "MR"),
                  joined("series"), subject, source, joined("purpose"), joined("place"), joined("draw"), joined("rung"),
-                 held_out_rows(subject, source, modality))
+                 held_out_rows(subject, source, modality), torch.from_numpy(joined("parameters")))
 
 
 def held_out_rows(subject: np.ndarray, source: np.ndarray, modality: np.ndarray) -> np.ndarray:

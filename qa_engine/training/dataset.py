@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from qa_engine.training.parameters import parameters_of
 
 REGIONS = {
     "abdomen": "abdomen", "abdomen_pelvis": "abdomen", "chest": "chest", "chest_abdomen": "chest", "chest_base": "chest",
@@ -44,6 +47,8 @@ class TrainingSeries:
     kernel: str = ""
     contrast: str = ""
     field_strength_t: float | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """Of the acquisition (`training.parameters`), as far as the header has them: targets, never inputs."""
 
 
 def _number(text: str, default: float) -> float:
@@ -78,7 +83,7 @@ def _ct(data: Path, role: str) -> list[TrainingSeries]:
         spacing = _number(row["pixel_spacing_mm"], 0.75)
         found.append(TrainingSeries(Path(row["file"]).stem, row["subject"], row["source_key"], "CT", REGIONS.get(row["body_region"], ""),
                                     row["role"], row["ship"] == "yes", row["source_key"] in CROPPED_SOURCES, (spacing, spacing), slices,
-                                    z_mm, kernel=row["kernel"]))
+                                    z_mm, kernel=row["kernel"], parameters=parameters_of(row)))
     return found
 
 
@@ -102,7 +107,7 @@ def _png(folder: Path, rows: list[dict[str, str]], role: str) -> list[TrainingSe
         found.append(TrainingSeries(Path(row["file"]).name, row["subject"], row["source_key"], "MR", REGIONS.get(row["region"], ""), role,
                                     row.get("ship", "yes") == "yes", row["source_key"] in CROPPED_SOURCES, spacing, slices,
                                     tuple(gap * i for i in range(len(slices))), contrast=row["contrast"],
-                                    field_strength_t=_number(row["field_strength_t"], 0.0) or None))
+                                    field_strength_t=_number(row["field_strength_t"], 0.0) or None, parameters=parameters_of(row)))
     return found
 
 

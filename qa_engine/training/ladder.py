@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from qa_engine.network.views import slice_views
 from qa_engine.simulation.degradations import AddedDamage, degrade
 from qa_engine.targets import FLOOR, purpose_of
 from qa_engine.training.dataset import TrainingSeries
+from qa_engine.training.parameters import vector
 
 Step = tuple[str, float, float]
 """Kind and range of the severity; noise of CT as a multiple of the slice's own noise (at least 6 HU), of MR as stated at REFERENCE_MM."""
@@ -62,6 +63,8 @@ class Version:
     views: np.ndarray
     spacing_mm: tuple[float, float]
     image: np.ndarray | None = None
+    parameters: np.ndarray = field(default_factory=lambda: vector({}, clean=True))
+    """`training.parameters` of the scan."""
 
 
 def clean_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> np.ndarray:
@@ -146,13 +149,13 @@ def _ladder(one: TrainingSeries, place: int, image: Tensor, draw: int, seed: int
         yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose_of(one.modality, one.kernel),
                       place, draw, rung, physics, measure(changed, shown, one.modality).vector[0].numpy(),
                       slice_views(changed[0], one.modality).numpy().astype(np.float16), (float(shown[0, 0]), float(shown[0, 1])),
-                      changed[0].numpy() if images else None)
+                      changed[0].numpy() if images else None, vector(one.parameters, clean=rung == 0))
 
 
 def save(found: list[Version], path: Path, modality: str) -> None:
     """One uncompressed file: arrays by name. It holds pixels of real scans and stays outside the repository."""
     texts = {name: np.array([getattr(v, name) for v in found]) for name in ("series", "subject", "source", "region", "contrast", "purpose")}
-    numbers = {name: np.stack([getattr(v, name) for v in found]) for name in ("place", "draw", "rung", "physics", "measures", "views")}
+    numbers = {name: np.stack([getattr(v, name) for v in found]) for name in ("place", "draw", "rung", "physics", "measures", "views", "parameters")}
     part = path.with_suffix(".part.npz")
     np.savez(part, modality=np.array(modality), **texts, **numbers)
     part.rename(path)
