@@ -17,7 +17,8 @@ from qa_engine.measures.tissue import masked_quantile, masked_quantiles, smooth
 _LAGS = (1, 2, 3, 4, 6)
 NOISE_NAMES = ("noise_mode_7", "local_std5_q10", "local_std5_q50", "local_std11_q10", "local_std11_q50", "immerkaer",
                "band1", "band2", "band3", "band4", "hh1", "hh2", "hh3", "lh1", "lh2", "lh3", "hl1", "hl2", "hl3",
-               *(f"rowcorr{k}" for k in _LAGS), *(f"colcorr{k}" for k in _LAGS), "kurtosis", "air_std")
+               *(f"rowcorr{k}" for k in _LAGS), *(f"colcorr{k}" for k in _LAGS), "kurtosis", "air_std", "air_level", "air_structure",
+               "std_dark", "std_middle", "std_bright")
 _TINY = 1e-3
 CALM, CALM_SHARE = 0.15, 0.9
 """Quantile of the local levels, and that quantile of white noise over its standard deviation."""
@@ -115,6 +116,26 @@ def noise_measures(image: Tensor, mask: Tensor) -> Tensor:
     fourth = residual.pow(4).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
     kurtosis = (fourth / second.square().clamp(min=_TINY)).clamp(min=1).log()
     level = masked_quantile(image, mask, 0.5)[:, None, None]
-    air = smooth(image, 9) < (level - 700.0 if bool((level > -300).all() and (level < 300).all()) else 0.1 * level)
+    hounsfield = bool((level > -300).all() and (level < 300).all())
+    air = smooth(image, 9) < (level - 700.0 if hounsfield else 0.1 * level)
     air_std = masked_quantile(five, air, 0.5).clamp(min=0.3).log()
-    return torch.cat([torch.stack(amounts, 1).clamp(min=_TINY).log(), _correlations(image, mask), kurtosis[:, None], air_std[:, None]], 1)
+    return torch.cat([torch.stack(amounts, 1).clamp(min=_TINY).log(), _correlations(image, mask), kurtosis[:, None], air_std[:, None],
+                      _air(image, air, hounsfield), _by_brightness(image, five, mask)], 1)
+
+
+def _air(image: Tensor, air: Tensor, has_negatives: bool) -> Tensor:
+    """(B,2) logarithms: level of air above its floor, and how much its smoothed level varies (ghosts, streaks): 90 % over 10 % quantile."""
+    raised = image + 1024.0 if has_negatives else image
+    level = masked_quantile(raised, air, 0.5)
+    low, high = masked_quantiles(smooth(raised, 9), air, (0.1, 0.9)).unbind(1)
+    return torch.stack([level.clamp(min=0.3).log(), ((high + 1.0) / (low + 1.0).clamp(min=0.3)).clamp(min=1e-2).log()], 1)
+
+
+def _by_brightness(image: Tensor, five: Tensor, mask: Tensor) -> Tensor:
+    """(B,3) logarithms of the lower quartile of the local level in the dark, middle and bright third of tissue: Rician noise, bias and
+    coils make them differ."""
+    calm = smooth(image, 5)
+    one, two = masked_quantiles(calm, mask, (1 / 3, 2 / 3)).unbind(1)
+    one, two = one[:, None, None], two[:, None, None]
+    parts = (mask & (calm <= one), mask & (calm > one) & (calm <= two), mask & (calm > two))
+    return torch.stack([masked_quantile(five, part, 0.25).clamp(min=_TINY).log() for part in parts], 1)

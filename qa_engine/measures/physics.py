@@ -13,10 +13,11 @@ from torch import Tensor
 
 from qa_engine.measures.edges import edge_widths
 from qa_engine.measures.noise import acquired_noise, calm_noise, local_std, noise_mode
+from qa_engine.measures.skin_edge import skin_edge_width
 from qa_engine.measures.tissue import masked_quantile, smooth
 
 DIRECT_NAMES = ("noise_estimate", "width_estimate")
-PHYSICS_NAMES = (*DIRECT_NAMES, "calm", "calm_acquired", "limit_rows", "limit_columns")
+PHYSICS_NAMES = (*DIRECT_NAMES, "calm", "calm_acquired", "limit_rows", "limit_columns", "edge_width", "skin_width", "skin_seen")
 CALM_SHARE = 0.35
 """Share of soft tissue, where it changes least, in which CT noise is looked for: fat beside muscle has a mode of its own."""
 WITNESS = 0.85
@@ -31,18 +32,22 @@ SMOOTHED = 0.55
 class Physics:
     """Of B slices, each (B,): noise as measured (HU, or thousandths of tissue signal on the acquired matrix), calm noise on the matrix as it
     is, and what compares slices: `stated` noise (HU, or share of tissue signal at REFERENCE_MM) and width (mm). limits (B,2): acquired share
-    of the Nyquist frequency, 1 for CT."""
+    of the Nyquist frequency, 1 for CT. edge: width (mm) at edges inside the image; skin: width (mm) at the skin, 0 where it cannot be told."""
 
     noise: Tensor
     calm: Tensor
     stated: Tensor
     width: Tensor
     limits: Tensor
+    edge: Tensor
+    skin: Tensor
 
     def logarithms(self) -> Tensor:
         """(B, len(PHYSICS_NAMES))."""
-        rows = [self.stated, self.width, self.calm, self.noise, self.limits[:, 0], self.limits[:, 1]]
-        return torch.stack(rows, 1).clamp(min=1e-4).log()
+        seen = self.skin > 0
+        rows = [self.stated, self.width, self.calm, self.noise, self.limits[:, 0], self.limits[:, 1], self.edge,
+                torch.where(seen, self.skin, self.edge)]
+        return torch.cat([torch.stack(rows, 1).clamp(min=1e-4).log(), seen[:, None].to(self.noise.dtype)], 1)
 
 
 def reference_factor(limits: Tensor, spacing_mm: Tensor) -> Tensor:
@@ -52,12 +57,19 @@ def reference_factor(limits: Tensor, spacing_mm: Tensor) -> Tensor:
 
 def physics_of(unit: Tensor, mask: Tensor, spacing_mm: Tensor, modality: str) -> Physics:
     """From slices (B,H,W) in measuring units and their tissue masks, spacing (B,2) mm."""
-    width = edge_widths(smooth(unit, 3), spacing_mm, (0.25,))[:, 0]
-    width = (width.square() - (SMOOTHED * 3 * spacing_mm.mean(1)).square()).clamp(min=0.09).sqrt()
+    edge = edge_widths(smooth(unit, 3), spacing_mm, (0.25,))[:, 0]
+    edge = (edge.square() - (SMOOTHED * 3 * spacing_mm.mean(1)).square()).clamp(min=0.09).sqrt()
+    found = [skin_edge_width(one, mm, modality) for one, mm in zip(unit, spacing_mm, strict=True)]
+    skin = torch.tensor([w or 0.0 for w in found], dtype=edge.dtype, device=edge.device).clamp(max=30.0)
     calm = calm_noise(unit, mask)
     if modality != "CT":
         noise, limits = acquired_noise(unit, mask)
-        return Physics(noise, calm, noise / 1000.0 * reference_factor(limits, spacing_mm), width, limits)
+        return Physics(noise, calm, noise / 1000.0 * reference_factor(limits, spacing_mm), edge, limits, edge, skin)
+    noise = noise_mode(unit, calm_tissue(unit, mask))
+    return Physics(noise, calm, WITNESS * noise, torch.where(skin > 0, skin, edge), torch.ones_like(spacing_mm), edge, skin)
+
+
+def calm_tissue(unit: Tensor, mask: Tensor) -> Tensor:
+    """Where CT noise is looked for (B,H,W): the share CALM_SHARE of soft tissue that changes least."""
     change = local_std(smooth(smooth(unit, 5), 3), 7)
-    noise = noise_mode(unit, mask & (change <= masked_quantile(change, mask, CALM_SHARE)[:, None, None]))
-    return Physics(noise, calm, WITNESS * noise, width, torch.ones_like(spacing_mm))
+    return mask & (change <= masked_quantile(change, mask, CALM_SHARE)[:, None, None])
