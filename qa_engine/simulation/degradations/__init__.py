@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qa_engine.measures.tissue import tissue_signal
 from qa_engine.simulation.degradations import blur as _blur
-from qa_engine.simulation.degradations import ct_noise, ct_streaks, mr_motion, mr_noise
+from qa_engine.simulation.degradations import ct_dose, ct_hardening, ct_metal, ct_motion, ct_noise, ct_rings, ct_streaks, mr_motion, mr_noise
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
 
@@ -29,12 +29,17 @@ def _identity(image: Tensor, spacing_mm: Tensor, severity: Tensor, generator: to
 _TABLE: dict[tuple[str, str], Degradation] = {
     ("CT", "identity"): _identity, ("MR", "identity"): _identity,
     ("CT", "noise"): ct_noise.noise, ("CT", "blur"): _blur.blur, ("CT", "streak"): ct_streaks.streaks,
+    ("CT", "dose"): ct_dose.dose, ("CT", "ring"): ct_rings.rings, ("CT", "motion"): ct_motion.motion,
+    ("CT", "metal"): ct_metal.metal, ("CT", "cupping"): ct_hardening.cupping,
     ("MR", "noise"): mr_noise.noise, ("MR", "blur"): _blur.blur, ("MR", "motion"): mr_motion.motion,
 }
 
 KINDS: dict[tuple[str, str], str] = {
     ("CT", "noise"): "standard deviation inside tissue, HU", ("CT", "blur"): "full width at half maximum, mm",
-    ("CT", "streak"): "root mean square inside tissue, HU", ("MR", "noise"): "standard deviation per channel over tissue signal",
+    ("CT", "streak"): "root mean square inside tissue, HU", ("CT", "dose"): "share of the dose",
+    ("CT", "ring"): "root mean square inside tissue, HU", ("CT", "motion"): "root mean square error inside tissue, HU",
+    ("CT", "metal"): "root mean square inside tissue, HU", ("CT", "cupping"): "root mean square inside tissue, HU",
+    ("MR", "noise"): "standard deviation per channel over tissue signal",
     ("MR", "blur"): "full width at half maximum, mm", ("MR", "motion"): "root mean square error over tissue signal",
 }
 """(modality, kind) -> unit of the severity."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from qa_engine.measures.tissue import tissue_mask, tissue_signal
+from qa_engine.measures.tissue import tissue_signal
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
-from qa_engine.simulation.degradations.texture import own_texture, spectrum_frequencies
+from qa_engine.simulation.degradations.texture import spectrum_frequencies
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
@@ -31,10 +32,4 @@ def blur(image: Tensor, spacing_mm: Tensor, fwhm_mm: Tensor, generator: torch.Ge
     transfer = gaussian_transfer(tuple(padded.shape[1:]), spacing_mm, fwhm_mm)
     soft = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer, s=padded.shape[1:])
     soft = soft[:, margin:margin + height, margin:margin + width]
-    mask = tissue_mask(image, modality)
-    damage = AddedDamage.none(tissue_signal(image, modality, mask))
-    power = own_texture(image, mask, spacing_mm).square()
-    inner = gaussian_transfer((height, width), spacing_mm, fwhm_mm).square()
-    gain = ((power * inner).mean((1, 2)) / power.mean((1, 2))).sqrt()
-    return finish(image, soft, modality), AddedDamage(
-        damage.noise_sd, fwhm_mm.to(image.dtype), damage.artefact, damage.signal, gain)
+    return finish(image, soft, modality), replace(AddedDamage.none(tissue_signal(image, modality)), width_mm=fwhm_mm.to(image.dtype))

@@ -6,10 +6,13 @@ source stays its floor, whole numbers stay whole numbers.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from qa_engine.measures.tissue import highest
+from qa_engine.measures.tissue import highest, rms, tissue_signal
+from qa_engine.simulation.degradations.damage import AddedDamage
 
 
 def constant_areas(image: Tensor) -> Tensor:
@@ -35,3 +38,14 @@ def finish(source: Tensor, changed: Tensor, modality: str) -> Tensor:
     kept = torch.where(whole, changed.round(), changed)
     kept = torch.maximum(kept, floor)
     return torch.where(constant_areas(source), source, kept)
+
+
+def add_scaled(image: Tensor, difference: Tensor, wanted: Tensor, mask: Tensor, modality: str) -> tuple[Tensor, AddedDamage]:
+    """(B,H,W) plus a structured error image scaled to the root mean square `wanted` (B,) inside `mask`, as an artefact.
+
+    Reconstruction is linear in what the projections got wrong, so scaling the error image scales its cause.
+    """
+    unit = difference / rms(difference, mask).clamp(min=1e-9)[:, None, None]
+    added = wanted.to(image.dtype)
+    damage = replace(AddedDamage.none(tissue_signal(image, modality, mask)), artefact=added)
+    return finish(image, image + added[:, None, None] * unit, modality), damage

@@ -6,6 +6,8 @@ local strength follows the mean attenuation of the rays through each point, take
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,6 @@ def noise(image: Tensor, spacing_mm: Tensor, noise_hu: Tensor, generator: torch.
     textured = torch.fft.irfft2(torch.fft.rfft2(white) * own_texture(image, mask, spacing_mm), s=image.shape[1:])
     textured = textured * local_strength(image, spacing_mm)
     textured = textured / rms(textured, mask).clamp(min=1e-6)[:, None, None]
-    damage = AddedDamage.none(tissue_signal(image, modality, mask))
     added = noise_hu.to(image.dtype)
-    return finish(image, image + added[:, None, None] * textured, modality), AddedDamage(
-        added, damage.width_mm, damage.artefact, damage.signal, damage.noise_gain)
+    damage = replace(AddedDamage.none(tissue_signal(image, modality, mask)), noise_sd=added)
+    return finish(image, image + added[:, None, None] * textured, modality), damage

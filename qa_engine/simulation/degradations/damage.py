@@ -12,8 +12,7 @@ from torch import Tensor
 class AddedDamage:
     """Damage added to a batch of slices; every field is (B,) float32 on the image's device.
 
-    Amounts of successive degradations add in quadrature (`then`). A blur hides noise that was there before it:
-    `noise_gain` is the factor on what is seen, estimated from the slice's own noise texture.
+    Amounts of successive degradations add in quadrature (`then`). Noise that a later blur hides still counts.
     """
 
     noise_sd: Tensor
@@ -24,8 +23,8 @@ class AddedDamage:
     """Root mean square of the added structured error inside tissue, HU or stored signal units."""
     signal: Tensor
     """Tissue signal level (median inside tissue) of the image before the damage; 1000 (HU, water above air) for CT."""
-    noise_gain: Tensor
-    """Factor on the noise that the image had before, 1 = untouched."""
+    bias: Tensor
+    """Largest over smallest value of the added bias field inside the body, 1 = none; outside the score."""
 
     @classmethod
     def none(cls, signal: Tensor) -> AddedDamage:
@@ -34,13 +33,13 @@ class AddedDamage:
         return cls(zero, zero.clone(), zero.clone(), signal, torch.ones_like(signal))
 
     def then(self, later: AddedDamage) -> AddedDamage:
-        """Damage of this degradation followed by `later`, quadrature sums, the first image's signal level."""
+        """Damage of this degradation followed by `later`: quadrature sums (of the logarithm of the bias), the first image's signal level."""
         return AddedDamage(
             noise_sd=torch.hypot(self.noise_sd, later.noise_sd),
             width_mm=torch.hypot(self.width_mm, later.width_mm),
             artefact=torch.hypot(self.artefact, later.artefact),
             signal=self.signal,
-            noise_gain=self.noise_gain * later.noise_gain,
+            bias=torch.exp(torch.hypot(self.bias.log(), later.bias.log())),
         )
 
     def numpy(self) -> dict[str, list[float]]:

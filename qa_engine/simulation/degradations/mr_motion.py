@@ -7,6 +7,7 @@ nothing depending on when it happens. The displacement is scaled until the wante
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ def motion(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch
     mask = tissue_mask(image, modality)
     signal = tissue_signal(image, modality, mask)
     wanted = relative.to(image.dtype) * signal
-    events = int(torch.randint(2, 5, (1,), generator=generator).item())
+    events = int(torch.randint(2, 5, (1,), generator=generator, device=image.device).item())
     shift = torch.randn((events, batch, 2), generator=generator, device=image.device, dtype=image.dtype)
     turn = torch.randn((events, batch), generator=generator, device=image.device, dtype=image.dtype) * math.radians(1.0)
     start = torch.rand((events, batch), generator=generator, device=image.device)
@@ -65,6 +66,4 @@ def motion(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch
     result = image + (result - image) * (wanted / error.clamp(min=1e-9)).clamp(max=4.0)[:, None, None]
     if float(image.min()) >= 0:
         result = result.clamp(min=0)
-    damage = AddedDamage.none(signal)
-    reached = rms(result - image, mask)
-    return finish(image, result, modality), AddedDamage(damage.noise_sd, damage.width_mm, reached, signal, damage.noise_gain)
+    return finish(image, result, modality), replace(AddedDamage.none(signal), artefact=rms(result - image, mask))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -24,5 +26,4 @@ def noise(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch.
         parts.append(torch.fft.ifft2(torch.fft.fft2(white) * support).real / share * sigma[:, None, None])
     lowest = image.amin((1, 2), keepdim=True).clamp(max=0.0)
     noisy = torch.hypot(image - lowest + parts[0], parts[1]) + lowest
-    damage = AddedDamage.none(signal)
-    return finish(image, noisy, modality), AddedDamage(sigma, damage.width_mm, damage.artefact, signal, damage.noise_gain)
+    return finish(image, noisy, modality), replace(AddedDamage.none(signal), noise_sd=sigma)

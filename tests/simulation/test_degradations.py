@@ -14,6 +14,8 @@ from qa_engine.simulation.degradations import KINDS, degrade
 from qa_engine.training.ladder import zero_filled
 
 SPACING = torch.tensor([[0.8, 0.8]])
+AMOUNTS = {"CT": {"noise": 20.0, "blur": 2.0, "streak": 20.0, "dose": 0.3, "ring": 20.0, "motion": 20.0, "metal": 20.0, "cupping": 20.0},
+           "MR": {"noise": 0.05, "blur": 2.0, "motion": 0.05}}
 
 
 def body(modality: str, size: int = 192, seed: int = 0) -> torch.Tensor:
@@ -34,15 +36,15 @@ def generator(seed: int = 7) -> torch.Generator:
 @pytest.mark.parametrize(("modality", "kind"), KINDS)
 def test_every_kind_is_seeded_reports_what_it_did_and_stays_finite(modality: str, kind: str) -> None:
     image = body(modality)
-    severity = torch.tensor([{"noise": 20.0, "blur": 2.0, "streak": 20.0}[kind] if modality == "CT" else {"noise": 0.05, "blur": 2.0, "motion": 0.05}[kind]])
+    severity = torch.tensor([AMOUNTS[modality][kind]])
     one, damage = degrade(kind, image, SPACING, severity, generator(), modality)
     two, _ = degrade(kind, image, SPACING, severity, generator(), modality)
     other, _ = degrade(kind, image, SPACING, severity, generator(8), modality)
     assert torch.equal(one, two) and bool(one.isfinite().all()) and not torch.equal(one, image)
-    assert kind == "blur" or not torch.equal(one, other)
+    assert kind in ("blur", "cupping") or not torch.equal(one, other)
     assert sum(float(v[0]) > 0 for v in (damage.noise_sd, damage.width_mm, damage.artefact)) == 1
     with pytest.raises(ValueError, match="there are"):
-        degrade("streak" if modality == "MR" else "motion", image, SPACING, severity, generator(), modality)
+        degrade("streak" if modality == "MR" else "bias", image, SPACING, severity, generator(), modality)
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
@@ -141,4 +143,4 @@ def test_damage_of_two_steps_adds_in_quadrature() -> None:
     _, two = degrade("noise", image, SPACING, torch.tensor([40.0]), generator(), "CT")
     assert float(one.then(two).noise_sd) == pytest.approx(50.0)
     _, soft = degrade("blur", image, SPACING, torch.tensor([3.0]), generator(), "CT")
-    assert float(one.then(soft).noise_sd) == pytest.approx(30.0) and 0.0 < float(soft.noise_gain) < 1.0
+    assert float(one.then(soft).noise_sd) == pytest.approx(30.0)  # a blur hides noise, but it still counts
