@@ -7,8 +7,8 @@ physics come from measures; totals add in quadrature (docs/model-card.md).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from qa_engine.measures import measure, normalised
 from qa_engine.measures.acquired import acquired_limits
-from qa_engine.measures.physics import physics_of, reference_factor
+from qa_engine.measures.noise import noise_mode
+from qa_engine.measures.physics import calm_tissue, physics_of, reference_factor
 from qa_engine.network.views import slice_views
 from qa_engine.simulation.degradations import AddedDamage, degrade
 from qa_engine.targets import FLOOR, purpose_of
@@ -28,11 +29,12 @@ from qa_engine.training.parameters import vector
 Step = tuple[str, float, float]
 """Kind and range of the severity; noise of CT as a multiple of the slice's own noise (at least 6 HU), of MR as stated at REFERENCE_MM."""
 LADDERS: dict[str, tuple[tuple[Step, ...], ...]] = {
-    "CT": ((), (("noise", 0.5, 1.0),), (("noise", 1.3, 2.6),), (("noise", 2.6, 6.0),), (("blur", 0.8, 1.4),), (("blur", 1.6, 2.6),),
-           (("blur", 2.6, 4.5),), (("streak", 8.0, 16.0),), (("streak", 20.0, 50.0),), (("noise", 0.7, 3.0), ("blur", 0.8, 3.0))),
+    "CT": ((), (("noise", 0.5, 1.0),), (("noise", 1.3, 2.6),), (("noise", 2.6, 6.0),), (("dose", 0.08, 0.5),), (("blur", 0.8, 1.4),),
+           (("blur", 1.6, 2.6),), (("blur", 2.6, 4.5),), (("streak", 8.0, 16.0),), (("streak", 20.0, 50.0),), (("ring", 8.0, 30.0),),
+           (("motion", 10.0, 50.0),), (("noise", 0.7, 3.0), ("blur", 0.8, 3.0)), (("dose", 0.1, 0.6), ("streak", 8.0, 40.0))),
     "MR": ((), (("noise", 0.015, 0.03),), (("noise", 0.04, 0.08),), (("noise", 0.1, 0.22),), (("blur", 0.7, 1.3),), (("blur", 1.5, 2.4),),
            (("blur", 2.4, 4.0),), (("motion", 0.02, 0.04),), (("motion", 0.05, 0.1),), (("motion", 0.1, 0.25),),
-           (("noise", 0.02, 0.1), ("motion", 0.03, 0.12))),
+           (("noise", 0.02, 0.1), ("motion", 0.03, 0.12)), (("noise", 0.02, 0.1), ("blur", 0.8, 2.5))),
 }
 SMALLEST = 64
 """Slices with fewer pixels a side are left out."""
@@ -58,6 +60,10 @@ class Version:
     place: int
     draw: int
     rung: int
+    own: np.ndarray
+    """Noise, width and artefact (0) of the source, as measured."""
+    added: np.ndarray
+    """What the rung added, in the same units."""
     physics: np.ndarray
     measures: np.ndarray
     views: np.ndarray
@@ -67,11 +73,18 @@ class Version:
     """`training.parameters` of the scan."""
 
 
-def clean_physics(image: Tensor, spacing_mm: Tensor, modality: str) -> np.ndarray:
-    """(B,3) noise, width, artefact of slices as received: the estimates of `measures.physics`, no artefact."""
-    unit, mask, _ = normalised(image, modality)
-    found = physics_of(unit, mask, spacing_mm, modality)
-    return torch.stack([found.stated, found.width, torch.zeros_like(found.width)], 1).numpy()
+def own_physics(images: Sequence[Tensor], spacing_mm: Tensor, modality: str) -> np.ndarray:
+    """(N,3) noise, width, artefact (0) of slices (1,H,W) of one series as received, by `measures.physics`; where a CT slice shows no clear
+    skin, the width of the others stands for it."""
+    found = []
+    for image in images:
+        unit, mask, _ = normalised(image, modality)
+        found.append(physics_of(unit, mask, spacing_mm, modality))
+    noise, width = torch.cat([f.stated for f in found]).numpy(), torch.cat([f.width for f in found]).numpy()
+    seen = torch.cat([f.skin for f in found]).numpy() > 0
+    if modality == "CT" and seen.any():
+        width = np.where(seen, width, np.median(width[seen]))
+    return np.stack([noise, width, np.zeros_like(width)], 1)
 
 
 def zero_filled(image: Tensor) -> Tensor:
@@ -82,33 +95,35 @@ def zero_filled(image: Tensor) -> Tensor:
     return 4.0 * torch.fft.ifft2(torch.fft.ifftshift(k, dim=(1, 2))).real.clamp(min=0)
 
 
-def total_physics(source: np.ndarray, damage: AddedDamage, modality: str, factor: np.ndarray) -> np.ndarray:
-    """(B,3) physics of the degraded slices: source and added damage in quadrature, in the source's units; `factor` (B,) states the added
-    noise as the source's is stated.
+def total_physics(own: np.ndarray, added: np.ndarray, modality: str) -> np.ndarray:
+    """(...,3) physics of the degraded slices: own and added damage in quadrature.
 
     Noise that a later blur hides still counts: smoothing is no improvement, and the score must not call it one.
     """
-    relative = 1.0 if modality == "CT" else 1.0 / damage.signal.numpy()
-    noise = np.hypot(source[:, 0], damage.noise_sd.numpy() * relative * factor)
-    width = np.hypot(source[:, 1], damage.width_mm.numpy())
-    artefact = np.hypot(source[:, 2], damage.artefact.numpy() * relative)
-    return np.maximum(np.stack([noise, width, artefact], 1), FLOOR[modality])
+    return np.maximum(np.hypot(own, added), FLOOR[modality])
 
 
 def _seed(*words: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:7], "big")
 
 
-def apply_rung(image: Tensor, spacing_mm: Tensor, rung: tuple[Step, ...], unit_noise: Tensor, generator: torch.Generator,
+def apply_rung(image: Tensor, spacing_mm: Tensor, rung: tuple[Step, ...], unit_noise: float, generator: torch.Generator,
                modality: str) -> tuple[Tensor, AddedDamage]:
-    """Degrade (B,H,W) by the steps of one rung, severities drawn log-uniformly from `generator`; noise in multiples of `unit_noise` (B,)."""
+    """Degrade (1,H,W) by the steps of one rung, severities drawn log-uniformly from `generator`; noise in multiples of `unit_noise`.
+
+    Added CT noise is what shows where the source's noise was measured: the mode of its local standard deviation in calm tissue.
+    """
     result, damage = degrade("identity", image, spacing_mm, torch.zeros(len(image)), generator, modality)
     for kind, low, high in rung:
         draw = torch.rand(len(image), generator=generator)
         severity = low * (high / low) ** draw
         if kind == "noise":
             severity = (severity * unit_noise).clamp(max=STRONGEST_NOISE[modality])
-        result, added = degrade(kind, result, spacing_mm, severity, generator, modality)
+        before = result
+        result, added = degrade(kind, before, spacing_mm, severity, generator, modality)
+        if modality == "CT" and kind in ("noise", "dose"):
+            unit, mask, _ = normalised(image, modality)
+            added = replace(added, noise_sd=noise_mode(result - before, calm_tissue(unit, mask)))
         damage = damage.then(added)
     return result, damage
 
@@ -121,41 +136,43 @@ def versions(series: list[TrainingSeries], slices_per_series: int, seed: int = 0
         if progress is not None:
             progress(number, len(series))
         chosen = np.unique(np.linspace(0, len(one.pixels) - 1, min(slices_per_series, len(one.pixels))).round().astype(int))
-        for place in chosen:
-            image = torch.from_numpy(one.pixels[place])[None]
-            if min(image.shape[1:]) < SMALLEST or float(image.std()) == 0.0:
-                continue
-            for draw in range(draws):
-                yield from _ladder(one, int(place), image, draw, _seed(seed, one.name, place, draw), images)
+        found = {int(k): torch.from_numpy(one.pixels[k])[None] for k in chosen}
+        found = {k: image for k, image in found.items() if min(image.shape[1:]) >= SMALLEST and float(image.std()) > 0.0}
+        for draw in range(draws if found else 0):
+            yield from _ladder(one, found, draw, _seed(seed, one.name, draw), images)
 
 
-def _ladder(one: TrainingSeries, place: int, image: Tensor, draw: int, seed: int, images: bool) -> Iterator[Version]:
-    """The versions of one slice, all with one pixel size and matrix."""
+def _ladder(one: TrainingSeries, slices: dict[int, Tensor], draw: int, seed: int, images: bool) -> Iterator[Version]:
+    """The versions of some slices of a series, all with one pixel size and matrix."""
     random = np.random.default_rng(seed)
-    # pixels know no millimetres: the same slice at another pixel size is another patient, and size and source do not go together
-    grown = float(np.exp(random.uniform(*GROWN_LOG))) if one.modality == "MR" and random.random() < GROWN_SHARE else 1.0
-    interpolated = one.modality == "MR" and max(image.shape[1:]) <= LARGEST_INTERPOLATED and random.random() < INTERPOLATED_SHARE
+    mr = one.modality == "MR"
+    # pixels know no millimetres: the same series at another pixel size is another patient, and size and source do not go together
+    grown = float(np.exp(random.uniform(*GROWN_LOG))) if mr and random.random() < GROWN_SHARE else 1.0
     spacing = torch.tensor([one.spacing_mm]) * grown
-    source = clean_physics(image, spacing, one.modality)
-    factor = np.ones(1) if one.modality == "CT" else reference_factor(acquired_limits(image), spacing).numpy()
-    unit_noise = torch.from_numpy(np.maximum(source[:, 0], 6.0) if one.modality == "CT" else 1.0 / factor)
-    for rung, steps in enumerate(LADDERS[one.modality]):
-        generator = torch.Generator().manual_seed(_seed(seed, rung))
-        changed, damage = apply_rung(image, spacing, steps, unit_noise, generator, one.modality)
-        physics = total_physics(source, damage, one.modality, factor)[0]
-        if interpolated:
-            changed = zero_filled(changed)
+    own = own_physics(list(slices.values()), spacing, one.modality)
+    for (place, image), source in zip(slices.items(), own, strict=True):
+        interpolated = mr and max(image.shape[1:]) <= LARGEST_INTERPOLATED and random.random() < INTERPOLATED_SHARE
         shown = spacing / (1 + interpolated)
-        yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose_of(one.modality, one.kernel),
-                      place, draw, rung, physics, measure(changed, shown, one.modality).vector[0].numpy(),
-                      slice_views(changed[0], one.modality).numpy().astype(np.float16), (float(shown[0, 0]), float(shown[0, 1])),
-                      changed[0].numpy() if images else None, vector(one.parameters, clean=rung == 0))
+        factor = float(reference_factor(acquired_limits(image), spacing)) if mr else 1.0
+        unit_noise = 1.0 / factor if mr else max(float(source[0]), 6.0)
+        for rung, steps in enumerate(LADDERS[one.modality]):
+            generator = torch.Generator().manual_seed(_seed(seed, place, rung))
+            changed, damage = apply_rung(image, spacing, steps, unit_noise, generator, one.modality)
+            relative = float(1.0 / damage.signal) if mr else 1.0
+            added = np.array([float(damage.noise_sd) * relative * factor, float(damage.width_mm), float(damage.artefact) * relative])
+            if interpolated:
+                changed = zero_filled(changed)
+            yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose_of(one.modality, one.kernel), place, draw, rung,
+                          source, added, total_physics(source, added, one.modality), measure(changed, shown, one.modality).vector[0].numpy(),
+                          slice_views(changed[0], one.modality).numpy().astype(np.float16), (float(shown[0, 0]), float(shown[0, 1])),
+                          changed[0].numpy() if images else None, vector(one.parameters, clean=rung == 0))
 
 
 def save(found: list[Version], path: Path, modality: str) -> None:
     """One uncompressed file: arrays by name. It holds pixels of real scans and stays outside the repository."""
     texts = {name: np.array([getattr(v, name) for v in found]) for name in ("series", "subject", "source", "region", "contrast", "purpose")}
-    numbers = {name: np.stack([getattr(v, name) for v in found]) for name in ("place", "draw", "rung", "physics", "measures", "views", "parameters")}
+    numbers = {name: np.stack([getattr(v, name) for v in found]) for name in
+               ("place", "draw", "rung", "own", "added", "physics", "measures", "views", "parameters")}
     part = path.with_suffix(".part.npz")
     np.savez(part, modality=np.array(modality), **texts, **numbers)
     part.rename(path)
