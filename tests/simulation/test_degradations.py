@@ -15,7 +15,8 @@ from qa_engine.training.ladder import zero_filled
 
 SPACING = torch.tensor([[0.8, 0.8]])
 AMOUNTS = {"CT": {"noise": 20.0, "blur": 2.0, "streak": 20.0, "dose": 0.3, "ring": 20.0, "motion": 20.0, "metal": 20.0, "cupping": 20.0},
-           "MR": {"noise": 0.05, "blur": 2.0, "motion": 0.05}}
+           "MR": {"noise": 0.05, "blur": 2.0, "motion": 0.05, "coils": 0.05, "lowfield": 0.3, "ghost": 0.1, "undersampling": 0.05, "wrap": 0.2,
+                  "spike": 0.3, "gibbs": 0.5, "bias": 2.0}}
 
 
 def body(modality: str, size: int = 192, seed: int = 0) -> torch.Tensor:
@@ -27,6 +28,19 @@ def body(modality: str, size: int = 192, seed: int = 0) -> torch.Tensor:
     if modality == "CT":
         return (smooth((-1000 + inside * (1040 + 60 * organ))[None], 3) + 3 * grain).round()
     return (smooth((inside * (600 + 250 * organ))[None], 3) + 4 * grain * inside).clamp(min=0).round() + 1
+
+
+@pytest.mark.parametrize(("modality", "kind"), KINDS)
+def test_a_batch_of_oblong_slices_each_with_its_own_severity(modality: str, kind: str) -> None:
+    """Nothing of one slice depends on its neighbours in the batch but the random draws."""
+    images = body(modality, 192).repeat(2, 1, 1)[:, 20:170]
+    low, high = AMOUNTS[modality][kind], AMOUNTS[modality][kind] * (0.7 if kind in ("dose", "lowfield", "gibbs") else 1.5)
+    changed, damage = degrade(kind, images, SPACING.repeat(2, 1), torch.tensor([low, high]), generator(), modality)
+    assert changed.shape == images.shape and bool(changed.isfinite().all())
+    for name in ("noise_sd", "width_mm", "artefact", "bias"):
+        one, two = getattr(damage, name)
+        assert (one.shape, one.dtype) == ((), torch.float32)
+        assert kind in ("ghost", "wrap", "spike") or two >= one
 
 
 def generator(seed: int = 7) -> torch.Generator:
@@ -41,10 +55,12 @@ def test_every_kind_is_seeded_reports_what_it_did_and_stays_finite(modality: str
     two, _ = degrade(kind, image, SPACING, severity, generator(), modality)
     other, _ = degrade(kind, image, SPACING, severity, generator(8), modality)
     assert torch.equal(one, two) and bool(one.isfinite().all()) and not torch.equal(one, image)
-    assert kind in ("blur", "cupping") or not torch.equal(one, other)
-    assert sum(float(v[0]) > 0 for v in (damage.noise_sd, damage.width_mm, damage.artefact)) == 1
+    assert kind in ("blur", "cupping", "gibbs") or not torch.equal(one, other)
+    told = [name for name, values in damage.numpy().items() if name != "signal" and values[0] != (1.0 if name == "bias" else 0.0)]
+    assert told == {"bias": ["bias"], "gibbs": ["width_mm", "artefact"], "blur": ["width_mm"]}.get(
+        kind, ["noise_sd"] if kind in ("noise", "dose", "coils", "lowfield") else ["artefact"])
     with pytest.raises(ValueError, match="there are"):
-        degrade("streak" if modality == "MR" else "bias", image, SPACING, severity, generator(), modality)
+        degrade("streak" if modality == "MR" else "wrap", image, SPACING, severity, generator(), modality)
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])

@@ -12,7 +12,23 @@ from torch import Tensor
 
 from qa_engine.measures.tissue import tissue_signal
 from qa_engine.simulation.degradations import blur as _blur
-from qa_engine.simulation.degradations import ct_dose, ct_hardening, ct_metal, ct_motion, ct_noise, ct_rings, ct_streaks, mr_motion, mr_noise
+from qa_engine.simulation.degradations import (
+    ct_dose,
+    ct_hardening,
+    ct_metal,
+    ct_motion,
+    ct_noise,
+    ct_rings,
+    ct_streaks,
+    mr_bias,
+    mr_ghosts,
+    mr_gibbs,
+    mr_motion,
+    mr_noise,
+    mr_spike,
+    mr_undersampling,
+    mr_wrap,
+)
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.damage import AddedDamage
 
@@ -32,6 +48,9 @@ _TABLE: dict[tuple[str, str], Degradation] = {
     ("CT", "dose"): ct_dose.dose, ("CT", "ring"): ct_rings.rings, ("CT", "motion"): ct_motion.motion,
     ("CT", "metal"): ct_metal.metal, ("CT", "cupping"): ct_hardening.cupping,
     ("MR", "noise"): mr_noise.noise, ("MR", "blur"): _blur.blur, ("MR", "motion"): mr_motion.motion,
+    ("MR", "coils"): mr_noise.coils, ("MR", "lowfield"): mr_noise.low_field, ("MR", "ghost"): mr_ghosts.ghosts,
+    ("MR", "undersampling"): mr_undersampling.undersampling, ("MR", "wrap"): mr_wrap.wrap, ("MR", "spike"): mr_spike.spike,
+    ("MR", "gibbs"): mr_gibbs.gibbs, ("MR", "bias"): mr_bias.bias,
 }
 
 KINDS: dict[tuple[str, str], str] = {
@@ -41,6 +60,10 @@ KINDS: dict[tuple[str, str], str] = {
     ("CT", "metal"): "root mean square inside tissue, HU", ("CT", "cupping"): "root mean square inside tissue, HU",
     ("MR", "noise"): "standard deviation per channel over tissue signal",
     ("MR", "blur"): "full width at half maximum, mm", ("MR", "motion"): "root mean square error over tissue signal",
+    ("MR", "coils"): "standard deviation per channel over tissue signal", ("MR", "lowfield"): "share of the field strength",
+    ("MR", "ghost"): "ghost over signal", ("MR", "undersampling"): "root mean square error over tissue signal",
+    ("MR", "wrap"): "share of the object that folds in", ("MR", "spike"): "share of the largest k-space magnitude",
+    ("MR", "gibbs"): "share of k-space kept along each axis", ("MR", "bias"): "largest over smallest value of the field",
 }
 """(modality, kind) -> unit of the severity."""
 
