@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json, print_table
+from node.cli.train_ratings import finetune
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, fit, evaluate, region, envelope.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, fit, evaluate, finetune, region, envelope.")
+app.command()(finetune)
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
 CachesArgument = Annotated[list[Path], typer.Argument(help="Files that `mediqa train simulate` wrote.")]
