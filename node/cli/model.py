@@ -98,3 +98,26 @@ def import_profile(weights: Annotated[Path, typer.Argument(help="Weights of a pr
         print_json({"installed": name})
     elif not quiet:
         print(f"{name} is installed")
+
+
+@app.command()
+def export(file: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+           profile: Annotated[str, typer.Option(help="Name of a profile.")] = "mediqa-compact",
+           as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Write the network of a profile as ONNX."""
+    if file.suffix != ".onnx":
+        fail(f"{printable(str(file))} is not the name of an .onnx file", WRONG_USE)
+    from qa_engine.model import ModelMissing, load_model
+    from qa_engine.onnx_export import ExportError, export_onnx
+
+    try:
+        model = load_model(profile)
+        export_onnx(model, file)
+    except (ModelMissing, ExportError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"cannot write {printable(str(file))}: {error.strerror}")
+    if as_json:
+        print_json({"file": str(file), "profile": profile, "sha256": model.identity.sha256})
+    elif not quiet:
+        print(f"{file}: {profile} {model.identity.version}")
