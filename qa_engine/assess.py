@@ -96,7 +96,9 @@ def judge(reading: Reading, policy: Policy, model: Model | None = None, tell: Pr
         return _without_number(base, Reason.PHANTOM)
     if _incomplete(volume):
         return _without_number(base, Reason.INCOMPLETE_SERIES)
-    if not envelope.simulated(reading.hints) and not envelope.inside(volume.modality, regions.words, volume.dimension):
+    # where header and pixels disagree either may be wrong, so both must lie inside
+    claims = (regions.words, regions.seen) if regions.contradicted else (regions.words,)
+    if not envelope.simulated(reading.hints) and not all(envelope.inside(volume.modality, words, volume.dimension) for words in claims):
         return _without_number(base, Reason.OUTSIDE_ENVELOPE)
     field = None if envelope.simulated(reading.hints) else envelope.field_problem(volume, regions.words)
     if field is not None:
@@ -144,7 +146,7 @@ def _score(base: Assessment, reading: Reading, volume: Volume, relevant: np.ndar
         base, end=End.ASSESSED, reason=None, score=found.score, interval=(low, high), verdict=str(word), noise=float(mean[0]),
         sharpness=float(mean[1]), artefact=float(mean[2]), slices=slices, degradations=found.degradations,
         measures=measures | _predicted(found, volume.modality),
-        text=describe_assessed(volume.modality, regions.text, found.degradations, base.acquisition, str(word), worst.ordinal,
+        text=describe_assessed(volume.modality, None if regions.contradicted else regions.text, found.degradations, base.acquisition, str(word), worst.ordinal,
                                len(volume.frames), poor_slices(slices, found.score, thresholds[0])),
         model=model.identity, thresholds=thresholds, pictures=pictures(volume, scored, purpose, regions.text))
 

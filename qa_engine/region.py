@@ -38,11 +38,13 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class RegionFound:
-    """words: region of each slice; tags: regions that the header names; contradicted: the pixels are sure of another region."""
+    """words: region of each slice; tags: regions that the header names; contradicted: the pixels are sure of another region; seen: region of
+    each slice by the pixels alone."""
 
     words: tuple[str | None, ...]
     tags: tuple[str, ...]
     contradicted: bool
+    seen: tuple[str | None, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -81,15 +83,19 @@ def estimate_regions(slices: Sequence[np.ndarray], spacing_mm: tuple[float, floa
     """Region of each of the salient slices."""
     tags = regions_of_tags(hints)
     words: list[str | None] = []
+    seen: list[str | None] = []
     surely_other = 0
     bonus = np.array([TAG_EVIDENCE if region in tags else 0.0 for region in REGIONS])
     for image in slices:
         body = find_body(image, spacing_mm, modality)
         if body is None:
             words.append(None)
+            seen.append(None)
             continue
         by_pixels = log_odds(region_features(body, modality)[None], modality)[0]
         words.append(REGIONS[int((by_pixels + bonus).argmax())])
         best = int(by_pixels.argmax())
+        seen.append(REGIONS[best])
         surely_other += bool(tags) and REGIONS[best] not in tags and np.exp(by_pixels[best]) >= SURE
-    return RegionFound(tuple(words), tags, 2 * surely_other > len(words))
+    contradicted = 2 * surely_other > len(words)
+    return RegionFound(tuple(words), tags, contradicted, tuple(seen))
