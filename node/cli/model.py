@@ -42,7 +42,8 @@ def _calibrated(card: dict[str, Any]) -> list[str]:
 @app.command()
 def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "mediqa-compact",
          as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """The model card: calibration and evaluation on subjects kept out of training."""
+    """The model card: calibration and evaluation on subjects kept out of training; cells of the envelope with their counts."""
+    from qa_engine.envelope import LEAST_SUBJECTS, subjects
     from qa_engine.model import ModelMissing, load_model
 
     try:
@@ -50,7 +51,7 @@ def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "m
     except ModelMissing as error:
         fail(str(error))
     if as_json:
-        print_json({"profile": profile, "sha256": model.identity.sha256, "card": model.card})
+        print_json({"profile": profile, "sha256": model.identity.sha256, "card": model.card, "cells": subjects()})
         return
     if quiet:
         return
@@ -63,6 +64,8 @@ def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "m
     print_table("Subjects kept out of training", ["modality", "subjects", "half width", "SRCC slice", "SRCC series", "pairs"],
                 [[m, c["subjects"], c["half_width"], c["srcc_slice"], c["srcc_series"], c["pairs"]]
                  for m, c in model.card["calibration"].items()])
+    print_table("Cells of the envelope", ["cell", "subjects", "number given"],
+                [[cell, int(n), "yes" if n >= LEAST_SUBJECTS else "no, too few"] for cell, n in subjects().items()])
 
 
 @app.command("import")
