@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json, print_table
+from node.cli.train_datasets import evaluate_dataset
 from node.cli.train_ratings import finetune
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, fit, evaluate, finetune, region, envelope.")
@@ -102,8 +103,12 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
 @app.command()
 def evaluate(caches: CachesArgument, profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
              weights: Annotated[Path | None, typer.Option(help="Folder of the weights; default: the installed ones.")] = None,
+             dataset: Annotated[str | None, typer.Option(help="ldctiqac2023 or mr-art: the argument is the folder of this data set.")] = None,
              as_json: JsonOption = False) -> None:
     """Figures on the subjects kept out of training: half width of the interval, correlations, order of versions of one slice."""
+    if dataset is not None:
+        evaluate_dataset(dataset, caches, profile, weights, as_json)
+        return
     cache = _caches(caches)
     from qa_engine.model import WEIGHTS, ModelMissing, load_model
     from qa_engine.training.calibrate import report
