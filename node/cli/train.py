@@ -11,12 +11,14 @@ import typer
 
 from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json, print_table
 from node.cli.train_datasets import evaluate_dataset
+from node.cli.train_picture import KindOption, PictureOption, SeverityOption, draw
 from node.cli.train_ratings import finetune
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, fit, evaluate, finetune, region, envelope.")
 app.command()(finetune)
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
+OptionalDataOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
 CachesArgument = Annotated[list[Path], typer.Argument(help="Files that `mediqa train simulate` wrote.")]
 MODALITIES = ("CT", "MR")
 
@@ -43,14 +45,18 @@ def _caches(files: list[Path]) -> Any:
 
 
 @app.command()
-def simulate(out: Annotated[Path, typer.Argument(help="Folder for the caches; they hold pixels of the scans: keep them where the scans are.")],
-             data: DataOption, modality: Annotated[str, typer.Option(help="CT, MR or both.")] = "both",
+def simulate(out: Annotated[Path | None, typer.Argument(help="Folder for the caches; they hold pixels of the scans: keep them where they are.")] = None,
+             data: OptionalDataOption = None, modality: Annotated[str, typer.Option(help="CT, MR or both.")] = "both",
              slices: Annotated[int, typer.Option(min=1, max=5, help="Slices of each series.")] = 2,
              part: Annotated[str, typer.Option(help="K/N: the K-th of N shares, so that N processes can work at once.")] = "1/1",
              draws: Annotated[int, typer.Option(min=1, max=20, help="How often each slice goes through the ladder.")] = 1,
              patients: Annotated[int, typer.Option(min=0, help="Simulated patients per modality (in the first share).")] = 5,
-             quiet: QuietOption = False) -> None:
-    """Degrade each slice along the ladder and keep views, measures and known physics."""
+             picture: PictureOption = None, shown: KindOption = None, severity: SeverityOption = None, quiet: QuietOption = False) -> None:
+    """Degrade each slice along the ladder and keep views, measures and known physics; or draw what degradations look like."""
+    if picture is not None:
+        return draw(picture, data, modality, shown, severity)
+    if out is None or data is None:
+        fail("give the folder OUT for the caches and --data, or --picture FILE.png", WRONG_USE)
     _existing(data)
     which, _, of = part.partition("/")
     if not (which.isdigit() and of.isdigit() and 1 <= int(which) <= int(of)):

@@ -13,8 +13,8 @@ from qa_engine.simulation.degradations.damage import AddedDamage
 from qa_engine.simulation.degradations.mr_kspace import Lines, base, complex_object
 
 
-def extent(image: Tensor, signal: Tensor, lines: Lines) -> Tensor:
-    """Length (B,1,1) in pixels of the object along the phase-encode axis: from the first to the last line with 5 % of it above a fifth of `signal`."""
+def extent(image: Tensor, signal: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
+    """Middle and length (B,1,1) in pixels of the object along the phase-encode axis: all lines of which 5 % exceed a fifth of `signal`."""
     inside = (smooth(image - base(image)) > 0.2 * signal[:, None, None]).float()
     found = []
     for axis in (2, 1):
@@ -22,19 +22,21 @@ def extent(image: Tensor, signal: Tensor, lines: Lines) -> Tensor:
         place = torch.arange(busy.shape[1], device=image.device)[None].expand_as(busy)
         first = torch.where(busy, place, busy.shape[1]).amin(1)
         last = torch.where(busy, place, -1).amax(1)
-        found.append((last - first + 1).clamp(min=8).to(image.dtype)[:, None, None])
-    return torch.where(lines.rows, found[0], found[1])
+        found.append([v.to(image.dtype)[:, None, None] for v in ((first + last) / 2, (last - first + 1).clamp(min=8))])
+    down, across = found
+    return torch.where(lines.rows, down[0], across[0]), torch.where(lines.rows, down[1], across[1])
 
 
 def wrap(image: Tensor, spacing_mm: Tensor, share: Tensor, generator: torch.Generator, modality: str) -> tuple[Tensor, AddedDamage]:
-    """Copies of (B,H,W) one field of view up and down, the field being 1 - `share` (B,) of the object; reports the error inside tissue.
+    """(B,H,W) with a field of view of 1 - `share` (B,) of the object, which folds in from both ends; reports the error inside tissue and field.
 
-    The picture keeps its size: inside that field it is what a scanner would show, outside it goes on.
+    The matrix keeps its size: it is padded, as scanners pad a rectangular field of view.
     """
     mask = tissue_mask(image, modality)
     signal = tissue_signal(image, modality, mask)
     lines = Lines.drawn(image, generator)
-    field = (extent(image, signal, lines) * (1 - share.to(image.dtype)[:, None, None])).round()
+    middle, length = extent(image, signal, lines)
+    field = (length * (1 - share.to(image.dtype)[:, None, None])).round()
     seen = complex_object(image, generator)
     shape = image.shape
     place = torch.where(lines.rows, torch.arange(shape[1], device=image.device)[None, :, None].expand(1, *shape[1:]),
@@ -46,5 +48,6 @@ def wrap(image: Tensor, spacing_mm: Tensor, share: Tensor, generator: torch.Gene
         # a shift by k-space goes round the picture: what comes in from its other end is no fold
         come_round = place < field if way > 0 else place >= lines.count - field
         total = total + torch.where(come_round, torch.zeros_like(moved), moved)
-    result = total.abs() + base(image)
-    return finish(image, result, modality), replace(AddedDamage.none(signal), artefact=rms(result - image, mask))
+    inside = (place - middle).abs() <= field / 2
+    result = torch.where(inside, total.abs() + base(image), image.amin((1, 2), keepdim=True))
+    return finish(image, result, modality), replace(AddedDamage.none(signal), artefact=rms(result - image, mask & inside))
