@@ -14,7 +14,7 @@ from node.cli.train_datasets import evaluate_dataset
 from node.cli.train_picture import KindOption, PictureOption, SeverityOption, draw
 from node.cli.train_ratings import finetune
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, fit, evaluate, finetune, region, envelope.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, pretrain, fit, evaluate, finetune, region, envelope.")
 app.command()(finetune)
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
@@ -80,11 +80,46 @@ def simulate(out: Annotated[Path | None, typer.Argument(help="Folder for the cac
         say(f"{path}: {len(found)} versions of {len(series)} series")
 
 
+def _encoder(file: Path) -> Any:
+    from qa_engine.training.pretrain import load_pretrained
+
+    try:
+        return load_pretrained(file)
+    except ValueError as error:
+        fail(f"{error}; mediqa train pretrain writes it", WRONG_USE)
+
+
+@app.command()
+def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="File for the encoder (.safetensors); log and picture beside it.")],
+             minutes: Annotated[float, typer.Option(min=0.01, help="Time for the run.")] = 5.0,
+             steps: Annotated[int | None, typer.Option(min=1, help="Number of steps, instead of a time.")] = None,
+             seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+             device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+             as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Stage one: the encoder learns to tell mAs, kV, kernel, field strength, TE, TR ... from pixels. A run that was cut off goes on."""
+    if out.suffix != ".safetensors":
+        fail("--out is a file that ends in .safetensors", WRONG_USE)
+    cache = _caches(caches)
+    from qa_engine.training.pretrain import NoParameters, PretrainSettings
+    from qa_engine.training.pretrain import pretrain as run
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _, found = run(cache, PretrainSettings(minutes=minutes, steps=steps, seed=seed, device=device), out, _said(quiet))
+    except NoParameters as error:
+        fail(str(error))
+    if as_json:
+        print_json({"encoder": str(out), **found})
+    elif not quiet:
+        print_table("Subjects kept out", ["parameter", "subjects", "SRCC"], [[k, v["subjects"], v["srcc"]] for k, v in found["parameters"].items()])
+
+
 @app.command()
 def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
         minutes: Annotated[float, typer.Option(min=0.01, help="Time for the network.")] = 15.0,
         seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
         device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+        pretrained: Annotated[Path | None, typer.Option(help="Encoder that mediqa train pretrain wrote, to start from.")] = None,
         profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
         version: Annotated[str, typer.Option(help="Version that reports will name.")] = "local",
         as_json: JsonOption = False, quiet: QuietOption = False) -> None:
@@ -99,7 +134,8 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
     if cache.held_out.all() or not cache.held_out.any() or len(set(cache.is_mr.tolist())) < 2:
         fail("the caches must hold CT and MR, with subjects to fit and subjects to keep out", WRONG_USE)
     out.mkdir(parents=True, exist_ok=True)
-    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed, device=device), out / f"{profile}.checkpoint", _said(quiet))
+    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed, device=device), out / f"{profile}.checkpoint", _said(quiet),
+                                    None if pretrained is None else _encoder(pretrained))
     found = report(network, standard, cache)
     path = save_model(network, novelty(network, cache), {"version": version, "measures": list(MEASURE_NAMES), "calibration": found, "minutes": minutes},
                       out, profile)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,14 +126,15 @@ def ranking(q: Tensor, truth: Tensor, slices: Tensor, rung: Tensor) -> Tensor:
     return (F.softplus(-(q[:, None] - q[None]) / TEMPERATURE) * weight).sum() / weight.sum().clamp(min=1)
 
 
-def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None,
-        progress: Callable[[str], None] = lambda line: None) -> tuple[MedIQA, Standard]:
-    """The fitted network in evaluation mode on the CPU, and how its axes are standardised."""
+def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None, progress: Callable[[str], None] = lambda line: None,
+        pretrained: Mapping[str, Tensor] | None = None) -> tuple[MedIQA, Standard]:
+    """The fitted network in evaluation mode on the CPU, and how its axes are standardised; `pretrained`: the encoder of `training.pretrain`."""
     torch.manual_seed(settings.seed)
     generator = torch.Generator(settings.device).manual_seed(settings.seed)
     fitted = ~cache.held_out
     standard = standard_of(cache, fitted)
     network = MedIQA(SIZES)
+    network.load_state_dict({**network.state_dict(), **(pretrained or {})})
     rows = torch.from_numpy(np.flatnonzero(fitted))
     network.measure_mean.copy_(cache.measures[rows].mean(0))
     network.measure_std.copy_(cache.measures[rows].std(0).clamp(min=1e-3))
