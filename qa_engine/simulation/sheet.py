@@ -15,6 +15,7 @@ from qa_engine.simulation.degradations import KINDS, AddedDamage, degrade
 SHOWN: dict[tuple[str, str], tuple[float, float, float]] = {
     ("CT", "noise"): (10, 25, 60), ("CT", "dose"): (0.5, 0.2, 0.05), ("CT", "blur"): (1.2, 2.5, 4.5), ("CT", "streak"): (8, 20, 50),
     ("CT", "ring"): (5, 15, 40), ("CT", "motion"): (15, 40, 80), ("CT", "metal"): (10, 30, 80), ("CT", "cupping"): (5, 15, 30),
+    ("CT", "kernel"): (0.6, 1.5, 2.5), ("PT", "counts"): (2, 5, 20),
     ("MR", "noise"): (0.03, 0.08, 0.2), ("MR", "coils"): (0.03, 0.08, 0.2), ("MR", "lowfield"): (0.5, 0.2, 0.05), ("MR", "blur"): (1, 2, 4),
     ("MR", "motion"): (0.04, 0.1, 0.25), ("MR", "ghost"): (0.05, 0.12, 0.3), ("MR", "undersampling"): (0.04, 0.1, 0.2),
     ("MR", "wrap"): (0.1, 0.2, 0.4), ("MR", "spike"): (0.1, 0.3, 1.0), ("MR", "gibbs"): (0.7, 0.5, 0.3), ("MR", "bias"): (1.5, 2.5, 5.0),

@@ -117,11 +117,9 @@ def test_inserted_noise_has_the_published_variance_and_makes_a_fresh_scan(fracti
     assert float(few.mean()) < -0.5  # starved rays look brighter than they are: the logarithm of at least one count
 
 
-@pytest.mark.parametrize(("fraction", "tolerance"), [(0.5, 0.1), (0.25, 0.15), (0.1, 0.2)])
-def test_low_dose_adds_what_a_scan_at_that_dose_has_more(fraction: float, tolerance: float) -> None:
-    """Against fresh scans of the same water disc with the exact projector, Poisson and electronic noise: total noise at a share of the dose.
-
-    The photons are judged by the noise that is seen, whose mode errs by some 10 %."""
+@pytest.mark.parametrize("fraction", [0.5, 0.25, 0.1])
+def test_low_dose_adds_what_a_scan_at_that_dose_has_more(fraction: float) -> None:
+    """Against fresh scans of the same water disc with the exact projector, Poisson and electronic noise: total noise at a share of the dose."""
     size, photons, spacing = 256, 3.0e4, torch.tensor([[1.0, 1.0]])
     y, x = torch.meshgrid(torch.arange(size) - 127.5, torch.arange(size) - 127.5, indexing="ij")
     disc = smooth((torch.hypot(x, y) < 100).float()[None], 3)
@@ -137,7 +135,7 @@ def test_low_dose_adds_what_a_scan_at_that_dose_has_more(fraction: float, tolera
     full = scan(1.0, 3)
     low, damage = degrade("dose", full, spacing, torch.tensor([fraction]), generator(), "CT")
     clean = (back_project(filter_projections(path / WATER_PER_MM, "cosine"), size) - 1.0) * 1000.0
-    assert float((low - clean)[0][middle].std()) == pytest.approx(fresh, rel=tolerance)
+    assert float((low - clean)[0][middle].std()) == pytest.approx(fresh, rel=0.08)
     assert float(damage.noise_sd) == pytest.approx(float(rms(low - full, tissue_mask(full, "CT"))), rel=0.02)
 
 

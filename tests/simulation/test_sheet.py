@@ -18,7 +18,7 @@ def test_every_kind_has_three_severities_to_show() -> None:
     assert set(sheet.SHOWN) == set(KINDS)
 
 
-@pytest.mark.parametrize(("modality", "kind"), [("CT", "ring"), ("MR", "ghost")])
+@pytest.mark.parametrize(("modality", "kind"), [("CT", "ring"), ("MR", "ghost"), ("PT", "counts")])
 def test_one_kind_is_drawn_stronger_from_left_to_right(tmp_path: Path, modality: str, kind: str) -> None:
     path = tmp_path / "sheet.png"
     found = CliRunner().invoke(app, ["simulate", "--picture", str(path), "--modality", modality, "--kind", kind])

@@ -12,12 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qa_engine.measures.physics import physics_of
 from qa_engine.measures.tissue import masked_quantile, rms, tissue_mask, tissue_signal
 from qa_engine.simulation.degradations.chain import finish
 from qa_engine.simulation.degradations.ct_noise import WATER_PER_MM
 from qa_engine.simulation.degradations.ct_rays import from_grid, rays, to_grid
 from qa_engine.simulation.degradations.damage import AddedDamage
+from qa_engine.simulation.degradations.own_noise import own_noise
 from qa_engine.simulation.degradations.texture import FAMILY, own_member
 
 COARSE, VIEWS = 192, 512
@@ -26,8 +26,6 @@ ELECTRONIC = 10.0
 LONGEST_PATH = 9.0
 """Largest attenuation of a ray, nepers."""
 LEAST_NOISE_HU = 4.0
-WINDOW = 7
-"""Of the measured noise, pixels."""
 MODULATION = 0.5
 """Largest exponent of the tube current's answer to the attenuation of a view; 0.5 is the optimum of Gies 1999."""
 
@@ -39,21 +37,12 @@ def paths(image: Tensor, spacing_mm: Tensor) -> Tensor:
     return (fan.samples(fan.project(to_grid(image, COARSE))) * pixel * WATER_PER_MM).clamp(0, LONGEST_PATH)
 
 
-def own_kernel(image: Tensor, mask: Tensor, length: int) -> Tensor:
-    """Filter (B, length//2+1) of filtered back-projection whose noise looks like the slice's own: ramp times the roll-off of its texture."""
-    relative = torch.fft.rfftfreq(length, device=image.device)[None] / 0.5
-    family = torch.tensor(FAMILY, device=image.device)[own_member(image, mask)]
+def own_kernel(member: Tensor, length: int) -> Tensor:
+    """Filter (B, length//2+1) of filtered back-projection whose noise has the textures `member` (B,): ramp times roll-off."""
+    relative = torch.fft.rfftfreq(length, device=member.device)[None] / 0.5
+    family = torch.tensor(FAMILY, device=member.device)[member]
     inside = (relative / family[:, :1]).clamp(max=1.0)
     return 0.5 * relative * torch.cos(0.5 * torch.pi * inside).clamp(min=0).pow(family[:, 1:]) * (relative < family[:, :1])
-
-
-def seen_in_windows(kernel: Tensor) -> Tensor:
-    """(B,) what windows of WINDOW pixels a side see of the noise of a kernel (B,L//2+1): they miss what is coarser than they are."""
-    frequency = torch.fft.rfftfreq(2 * (kernel.shape[1] - 1), device=kernel.device)[None]
-    angle = (torch.arange(16, device=kernel.device) + 0.5)[:, None] * (torch.pi / 32)
-    box = (torch.sinc(WINDOW * frequency * torch.cos(angle)) * torch.sinc(WINDOW * frequency * torch.sin(angle))).square().mean(0)
-    power = kernel.square()  # the ramp's two factors against the ring's circumference: one power of the frequency on either side
-    return ((power * (1 - box)).sum(1) / power.sum(1)).sqrt()
 
 
 def photons(path: Tensor, kernel: Tensor, gain: Tensor, noise_hu: Tensor, mask: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -90,9 +79,10 @@ def dose(image: Tensor, spacing_mm: Tensor, fraction: Tensor, generator: torch.G
     answer = MODULATION * torch.rand((len(image), 1, 1), generator=generator, device=image.device)
     hardest = path.amax(2, keepdim=True)
     path = path - answer * (hardest - hardest.mean(1, keepdim=True))  # more current where the body is thick
-    kernel = own_kernel(image, mask, side)
+    member = own_member(image, mask)
+    kernel = own_kernel(member, side)
     gain = 1000.0 / (WATER_PER_MM * spacing_mm.to(image.device).amax(1))[:, None, None]
-    own = physics_of(image.clamp(-1024, 3071), mask, spacing_mm, modality).noise.clamp(min=LEAST_NOISE_HU) / seen_in_windows(kernel)
+    own = own_noise(image, mask, spacing_mm, member).clamp(min=LEAST_NOISE_HU)
     full = photons(path, kernel, gain, own, mask, shape) * torch.exp(-path)
     full = torch.nn.functional.interpolate(full[:, :, COARSE // 2:3 * COARSE // 2], size=side, mode="linear", align_corners=False)
     added = less_dose(full, fraction.to(image.dtype)[:, None, None].clamp(1e-3, 1.0), generator)
