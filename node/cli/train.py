@@ -130,12 +130,15 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
     from qa_engine.training.calibrate import novelty, report
     from qa_engine.training.fit import FitSettings
     from qa_engine.training.fit import fit as fit_network
+    from qa_engine.training.run_log import RunLog
 
     if cache.held_out.all() or not cache.held_out.any() or len(set(cache.is_mr.tolist())) < 2:
         fail("the caches must hold CT and MR, with subjects to fit and subjects to keep out", WRONG_USE)
     out.mkdir(parents=True, exist_ok=True)
+    encoder, log = None if pretrained is None else _encoder(pretrained), RunLog(out / f"{profile}-run.csv", ("step", "loss"))
     network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed, device=device), out / f"{profile}.checkpoint", _said(quiet),
-                                    None if pretrained is None else _encoder(pretrained))
+                                    encoder, log)
+    log.draw(f"{profile}: views and measures together")
     found = report(network, standard, cache)
     path = save_model(network, novelty(network, cache), {"version": version, "measures": list(MEASURE_NAMES), "calibration": found, "minutes": minutes},
                       out, profile)
