@@ -38,7 +38,7 @@ def draw(path: Path, data: Path | None, modality: str, kind: str | None, severit
     from node.report.overlay_canvas import font
     image, spacing_mm, window = _slice(data, modality)
     wanted = {k: severities or sheet.SHOWN[modality, k] for k in ([kind] if kind is not None else known)}
-    cell = min(LARGE, max(image.shape)) if kind is not None else LARGE // 2
+    cell = max(LARGE // 2, min(LARGE, max(image.shape))) if kind is not None else LARGE // 2
     picture = sheet.sheet(image, spacing_mm, modality, wanted, window, lambda size: font(size, False), cell=cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, format="PNG")

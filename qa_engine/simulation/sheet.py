@@ -33,11 +33,12 @@ def kinds_of(modality: str) -> list[str]:
 
 def told(damage: AddedDamage, modality: str) -> str:
     """What was truly added, in words."""
-    share = 1.0 if modality == "CT" else 100.0 / float(damage.signal[0])
-    unit = "HU" if modality == "CT" else "%"
-    amounts = ((float(damage.noise_sd[0]) * share, f"noise {{:.2g}} {unit}"), (float(damage.width_mm[0]), "width {:.2g} mm"),
-               (float(damage.artefact[0]) * share, f"artefact {{:.2g}} {unit}"), (float(damage.bias[0]) - 1.0, "bias {:.2g}"))
-    return ", ".join(text.format(value + (text.startswith("bias"))) for value, text in amounts if value > 0) or "nothing"
+    share, unit = (1.0, "HU") if modality == "CT" else (100.0 / float(damage.signal[0]), "%")
+    amounts = (("noise", float(damage.noise_sd[0]) * share, unit), ("width", float(damage.width_mm[0]), "mm"),
+               ("artefact", float(damage.artefact[0]) * share, unit), ("bias", float(damage.bias[0]), ""))
+    none = {"bias": 1.0}
+    return ", ".join(f"{name} {value:.0f} {unit}" if value >= 10 else f"{name} {value:.2g} {unit}"
+                     for name, value, unit in amounts if value > none.get(name, 0.0)).rstrip() or "nothing"
 
 
 def sheet(image: np.ndarray, spacing_mm: tuple[float, float], modality: str, wanted: Mapping[str, Sequence[float]], window: tuple[float, float],

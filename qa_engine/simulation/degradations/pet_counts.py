@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qa_engine.measures.noise import noise_mode
+from qa_engine.measures.noise import local_std
 from qa_engine.measures.tissue import masked_quantile, rms, smooth, tissue_mask, tissue_signal
 from qa_engine.simulation.degradations.blur import FWHM_PER_SIGMA
 from qa_engine.simulation.degradations.chain import finish
@@ -21,8 +21,10 @@ from qa_engine.simulation.degradations.damage import AddedDamage
 VIEWS = 180
 FILTER_MM = 6.0
 """Full width at half maximum of the post filter."""
-LEAST_NOISE = 0.03
-"""Noise over tissue signal that every slice is taken to have."""
+OWN_NOISE = (0.03, 0.15)
+"""Bounds of a slice's own noise over tissue signal: above 15 % in the liver a scan is not accepted (EANM), what is measured is anatomy."""
+CALM = 0.2
+"""Quantile of the local standard deviation that counts as noise."""
 CALMEST, WILDEST = 0.2, 3.0
 """Bounds of the local noise over the mean one."""
 
@@ -45,7 +47,7 @@ def counts(image: Tensor, spacing_mm: Tensor, factor: Tensor, generator: torch.G
         return square_image[:, top:top + height, left:left + width]
 
     spread = cropped(fan.back_project(fan.spectra(expected))) * (torch.pi / VIEWS)
-    own = torch.maximum(noise_mode(image, mask), LEAST_NOISE * signal)
+    own = (masked_quantile(local_std(image, 7), mask, CALM) / signal).clamp(*OWN_NOISE) * signal
     scale = (masked_quantile(spread, mask, 0.5) * energy / own.square().clamp(min=1e-12))[:, None, None]  # counts per activity and pixel
     seen = torch.poisson(scale * expected, generator=generator)
     times = factor.to(image.dtype).clamp(min=1.0)[:, None, None]
