@@ -39,6 +39,8 @@ class Seen:
     measures: Tensor
     modality: str
     purpose: str
+    part: np.ndarray
+    """(n,) by which the Assessor multiplies a slice's own weight: 1 unless some of the slices are outliers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,7 @@ class Slices:
     of: Tensor
     is_mr: Tensor
     purpose: np.ndarray
+    part: Tensor
     rating: Tensor
     share: Tensor
     """(S,) by which each patient counts once."""
@@ -63,7 +66,8 @@ class Slices:
         return Slices(torch.cat([s.features for s in series]), torch.cat([s.measures for s in series]),
                       torch.repeat_interleave(torch.arange(len(series)), counts),
                       torch.repeat_interleave(torch.tensor([s.modality == "MR" for s in series]), counts),
-                      np.repeat([s.purpose for s in series], counts.numpy()), torch.tensor([s.rated.rating for s in series]).float(),
+                      np.repeat([s.purpose for s in series], counts.numpy()),
+                      torch.from_numpy(np.concatenate([s.part for s in series])).float(), torch.tensor([s.rated.rating for s in series]).float(),
                       share / share.sum())
 
 
@@ -79,7 +83,7 @@ def _ratings(network: MedIQA, slices: Slices, curves: Curves, standard: Standard
     """Predicted rating of each series (S,), and the axes of all slices."""
     out = network.answer(slices.features, slices.measures)
     q = 100.0 * curves.quality(standard.physics(out.axes, slices.is_mr), torch.arange(len(slices.of)))
-    raised = (out.weight_logit - out.weight_logit.max().detach()).exp()
+    raised = slices.part * (out.weight_logit - out.weight_logit.max().detach()).exp()
     count = len(slices.rating)
     total = torch.zeros(count).index_add(0, slices.of, raised)
     mean = torch.zeros(count).index_add(0, slices.of, raised * q) / total
@@ -123,8 +127,9 @@ def rescored(network: MedIQA, series: Sequence[Seen]) -> list[Rated]:
             out = network.answer(one.features, one.measures)
             physics = standard.physics(out.axes, torch.full((len(one.features),), one.modality == "MR")).double().numpy()
         physics = np.maximum(physics, FLOOR[one.modality])
+        weight = one.part * out.weight_logit.double().softmax(0).numpy()
         found.append(replace(one.rated, q=quality_of(physics, one.modality, one.purpose), axes=axes_of(physics, one.modality, one.purpose),
-                             weight=out.weight_logit.double().softmax(0).numpy()))
+                             weight=weight / weight.sum()))
     return found
 
 

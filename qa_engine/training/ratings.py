@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import Module
 
 from qa_engine.assess import judge
 from qa_engine.assessment import Assessment
 from qa_engine.decode import Decoder
 from qa_engine.model import Model
+from qa_engine.network.mediqa import Output
 from qa_engine.outcome import End
 from qa_engine.policy import Policy
 from qa_engine.ratings import PREFIX, tuned_network
@@ -80,15 +83,17 @@ def collect(labels: Sequence[Label], scale: Scale, labels_file: Path, data: Path
     with Decoder(policy.decode_seconds, policy.max_pixels) as decoder:
         for number, (uid, one) in enumerate(sorted(of_series.items())):
             say(f"series {number + 1} of {len(of_series)}")
-            assessment, features = _assessed(one, policy, model, decoder)
-            if assessment.end is not End.ASSESSED or features is None:
+            assessment, seen = _assessed(one, policy, model, decoder)
+            if assessment.end is not End.ASSESSED or seen is None:
                 result.left_out[f"{assessment.end}/{assessment.reason}"] += 1
                 continue
             rating = float(np.mean(list(mean[uid].values())))
+            weight = np.array([s.weight for s in assessment.slices])
             rated = Rated(one.patient, np.array([s.score for s in assessment.slices]),
-                          np.array([[s.noise, s.sharpness, s.artefact] for s in assessment.slices]),
-                          np.array([s.weight for s in assessment.slices]), rating)
-            result.seen[assessment.modality].append(Seen(rated, *features, assessment.modality, assessment.purpose))
+                          np.array([[s.noise, s.sharpness, s.artefact] for s in assessment.slices]), weight, rating)
+            features, measures, logit = seen
+            result.seen[assessment.modality].append(
+                Seen(rated, features, measures, assessment.modality, assessment.purpose, weight / logit.double().softmax(0).numpy()))
             result.uids[assessment.modality].append(uid)
             content.update(json.dumps([uid, [s.sop_uid for s in assessment.slices], round(rating, 6)]).encode())
     result.agreement = {modality: agreement({uid: mean[uid] for uid in uids}) for modality, uids in result.uids.items()}
@@ -96,19 +101,24 @@ def collect(labels: Sequence[Label], scale: Scale, labels_file: Path, data: Path
     return result
 
 
-def _assessed(one: FoundSeries, policy: Policy, model: Model, decoder: Decoder) -> tuple[Assessment, tuple[Tensor, Tensor] | None]:
-    """The Assessment, and what the last layers saw of its slices: features and measures."""
-    caught: list[tuple[Tensor, Tensor]] = []
-    hook = model.network.register_forward_hook(lambda module, given, out: caught.append((out.features.float().cpu(), given[1].float().cpu())))
+def _assessed(one: FoundSeries, policy: Policy, model: Model, decoder: Decoder) -> tuple[Assessment, tuple[Tensor, Tensor, Tensor] | None]:
+    """The Assessment, and of its slices what the last layers saw and said: features, measures and weight logits."""
+    caught: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def catch(module: Module, given: tuple[Tensor, ...], out: Output) -> None:
+        caught.append(tuple(t.detach().float().cpu() for t in (out.features, given[1], out.weight_logit)))  # type: ignore[arg-type]
+
+    hook = model.network.register_forward_hook(catch)
     try:
         assessment = judge(read_series(list(one.files), decoder), policy, model)
     finally:
         hook.remove()
-    if not caught:
+    if not caught or assessment.end is not End.ASSESSED:
         return assessment, None
     # a batch that a full device refused was seen twice; the last rows are those of the answer
-    features, measures = (np.concatenate([c[k].numpy() for c in caught])[-len(assessment.slices):] for k in (0, 1))
-    return assessment, (Tensor(features), Tensor(measures))
+    with torch.inference_mode(False):
+        features, measures, logit = (torch.cat([c[k] for c in caught])[-len(assessment.slices):].clone() for k in range(3))
+    return assessment, (features, measures, logit)
 
 
 def fit_ratings(model: Model, seen: Sequence[Seen], say: Say = lambda line: None) -> Fitted:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -19,10 +20,10 @@ from qa_engine.assess import assess
 from qa_engine.model import Model, load_model
 from qa_engine.ratings import tuned_network
 from qa_engine.simulation.dicom_series import write_sample
-from qa_engine.training.rating_labels import RatingsRefused, Scale
+from qa_engine.training.rating_labels import RatingsRefused, Scale, read_labels, scale_of
 from qa_engine.training.rating_map import Rated
 from qa_engine.training.rating_tune import Seen, last_layers, rescored
-from qa_engine.training.ratings import LEAST_TUNE, Collected, fit_ratings, write_profile
+from qa_engine.training.ratings import LEAST_TUNE, Collected, collect, fit_ratings, write_profile
 from tests.support.contract import check_entry
 from tests.support.series import axial, write_all
 
@@ -135,11 +136,11 @@ def seen(model: Model, patients: int, rule: str, seed: int = 0) -> list[Seen]:
         features = causes @ loading + 0.1 * torch.randn(2, loading.shape[1], generator=random)
         measures = network.measure_mean.repeat(2, 1) + 0.5 * network.measure_std * torch.randn(2, len(network.measure_mean), generator=random)
         measures[:, model_module.MEASURE_NAMES.index("is_mr")] = 1.0
-        blank = Seen(Rated(f"p{k:04}", np.zeros(2), np.zeros((2, 3)), np.zeros(2), 0.0), features, measures, "MR", "")
+        blank = Seen(Rated(f"p{k:04}", np.zeros(2), np.zeros((2, 3)), np.zeros(2), 0.0), features, measures, "MR", "", np.ones(2))
         (one,) = rescored(network, [blank])
         value = float((one.weight * one.q).sum()) + (12.0 * float(causes[:, 0].mean()) if rule == "more" else 0.0)
         rating = float(np.clip(value + 3.0 * float(torch.randn(1, generator=random)), 0, 100))
-        found.append(Seen(Rated(one.patient, one.q, one.axes, one.weight, rating), features, measures, "MR", ""))
+        found.append(Seen(Rated(one.patient, one.q, one.axes, one.weight, rating), features, measures, "MR", "", np.ones(2)))
     return found
 
 
@@ -158,6 +159,26 @@ def test_the_last_layers_are_those_behind_the_features(model: Model) -> None:
     assert count < 0.3 * sum(p.numel() for p in model.network.parameters())
 
 
+def test_what_was_seen_gives_the_score_again(site: Path, model: Model) -> None:
+    """Also of a series with an outlier slice, whose weight the Assessor limits."""
+    folder = site / "outlier"
+    write_sample("ct", folder, slices=24, size=128, views=120)
+    damaged = pydicom.dcmread(folder / "0012.dcm")
+    pixels = damaged.pixel_array + np.random.default_rng(0).normal(0, 150, damaged.pixel_array.shape)
+    damaged.PixelData = np.clip(pixels, 0, 2 ** damaged.BitsStored - 1).astype(damaged.pixel_array.dtype).tobytes()
+    damaged.save_as(folder / "0012.dcm")
+    (site / "two.csv").write_text("series,score\noutlier,1\ndata/p3,2\n")
+    labels = read_labels(site / "two.csv")
+    collected = collect(labels, scale_of(labels, (1, 5), False), site / "two.csv", None, model, "cpu", lambda line: None)
+    parts = {}
+    for modality, seen_series in collected.seen.items():
+        (again,) = rescored(model.network, seen_series)
+        (one,) = seen_series
+        assert np.allclose(again.q, one.rated.q, atol=1e-3) and np.allclose(again.weight, one.rated.weight, atol=1e-5)
+        parts[modality] = one.part
+    assert np.allclose(parts["MR"], 1.0, atol=1e-5) and parts["CT"].min() < 0.9 and len(parts["CT"]) > 7
+
+
 def test_between_nine_and_twenty_patients_only_the_interval_is_theirs(model: Model) -> None:
     found = fit_ratings(model, seen(model, 12, "quality"))
     assert found.row is None and np.isfinite(found.half_width) and found.patients == 12 and "fewer than 20" in found.words["why"]
@@ -169,7 +190,7 @@ def test_ratings_that_say_nothing_are_refused(model: Model) -> None:
     random, mixed = np.random.default_rng(3), []
     for one in seen(model, 40, "quality"):
         mixed.append(Seen(Rated(one.rated.patient, one.rated.q, one.rated.axes, one.rated.weight, float(100 - one.rated.rating + random.normal(0, 2))),
-                          one.features, one.measures, "MR", ""))
+                          one.features, one.measures, "MR", "", one.part))
     with pytest.raises(RatingsRefused, match="do not rise"):
         fit_ratings(model, mixed)
 
