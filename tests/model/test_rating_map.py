@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from qa_engine.targets import SCALES
+from qa_engine.training.calibrate import ranks
 from qa_engine.training.rating_labels import Label, RatingsRefused, agreement, find_series, read_labels, scale_of
 from qa_engine.training.rating_map import Candidate, Rated, candidates, choose, fit_map, folds, half_width, least_squares, left_out_errors, out_of_fold
+from tests.support.data import data_folder
 from tests.support.series import axial, write_all
 
 Rule = Callable[[Rated], float]
@@ -146,3 +149,24 @@ def test_series_are_found_by_path_and_by_uid_and_patients_are_hidden(tmp_path: P
     other, _ = find_series(["data/A0"], tmp_path, None, b"other key")
     assert other["data/A0"].patient != found["data/A0"].patient
     assert lost == {"data": "4 series, name one of them", "7.7": "neither a path nor a Series Instance UID below --data"}
+
+
+@pytest.mark.data
+def test_the_interval_holds_for_real_readers() -> None:
+    """MR-ART: scores of neuroradiologists beside measures of the same scans (ranks of three stand for the axes); half of the subjects fit."""
+    folder = data_folder() / "labels"
+    scores = {row["bids_name"]: float(row["score"]) for row in csv.DictReader((folder / "mrart_ds004173_scores.tsv").open(), delimiter="\t")}
+    rows = [r for r in csv.DictReader((folder / "mrart_ds004173_mriqc_group_T1w.tsv").open(), delimiter="\t") if r["bids_name"] in scores]
+    axes = np.stack([100 * (ranks(sign * np.array([float(r[name]) for r in rows])) + 1) / (len(rows) + 1)
+                     for name, sign in (("snr_total", 1), ("fber", 1), ("efc", -1))], 1)
+    series = [Rated(r["bids_name"].partition("_")[0], axes[k:k + 1].mean(1), axes[k:k + 1], np.ones(1), 50 * (3 - scores[r["bids_name"]]))
+              for k, r in enumerate(rows)]
+    names = np.random.default_rng(0).permutation(sorted({s.patient for s in series}))
+    ours = set(names[: len(names) // 2])
+    fitting, others = [s for s in series if s.patient in ours], [s for s in series if s.patient not in ours]
+    predicted, constant = out_of_fold(fitting, candidates())
+    truth = np.array([s.rating for s in fitting])
+    assert np.abs(predicted - truth).mean() < 0.6 * np.abs(constant - truth).mean()
+    width = half_width(fitting, predicted)
+    covered = np.abs(fit_map(choose(fitting, candidates()), fitting).predict(others) - np.array([s.rating for s in others])) <= width
+    assert 0.85 < covered.mean() < 0.96, (width, covered.mean())
