@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from qa_engine.assessment import Finding
+from qa_engine.description_words import DIFFERENCES
 from qa_engine.volume import Volume
 
 MOST = 3
@@ -33,7 +34,6 @@ DARKEST = 0.3
 _SIGNS = (("noise", 0, 1.0), ("structure", 1, 1.0), ("structure", 2, 1.0), ("structure", 4, 1.0), ("structure", 5, 1.0), ("blur", 0, -1.0), ("blur", 3, -1.0))
 """What it is called, column of `slice_measures`, and the sign that is worse."""
 _IN_TISSUE = np.array([column < 4 for _, column, _ in _SIGNS])
-WORDS = {"noise": "noisier", "structure": "more streaks or ghosts", "blur": "less sharp"}
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,6 @@ def outlier_findings(outliers: Mapping[int, Outlier], scores: Mapping[int, float
             continue
         first, last = one.first + 1, one.last + 1
         which, what = (f"Slice {first} differs", "it") if first == last else (f"Slices {first} to {last} differ", f"slice {k + 1}")
-        found.append(Finding("outlier-slices", f"{which} from those around ({WORDS[one.kind]}): {what} scores {scores[k]:.0f}, the evenly spaced "
+        found.append(Finding("outlier-slices", f"{which} from those around ({DIFFERENCES[one.kind]}): {what} scores {scores[k]:.0f}, the evenly spaced "
                                                f"{'ones beside it' if len(around) > 1 else 'one beside it'} {' and '.join(f'{s:.0f}' for s in around)}."))
     return tuple(found)

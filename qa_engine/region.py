@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from qa_engine.body import find_body, region_features
+from qa_engine.body import Body, region_features
 from qa_engine.prompts import REGIONS
 
 WEIGHTS = Path(__file__).with_name("weights") / "region.safetensors"
@@ -78,16 +78,14 @@ def log_odds(features: np.ndarray, modality: str, path: Path = WEIGHTS) -> np.nd
     return scores - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True)) - scores.max(1, keepdims=True)
 
 
-def estimate_regions(slices: Sequence[np.ndarray], spacing_mm: tuple[float, float], modality: str,
-                     hints: Mapping[str, str]) -> RegionFound:
-    """Region of each of the salient slices."""
+def estimate_regions(bodies: Sequence[Body | None], modality: str, hints: Mapping[str, str]) -> RegionFound:
+    """Region of each of the salient slices from the bodies in them."""
     tags = regions_of_tags(hints)
     words: list[str | None] = []
     seen: list[str | None] = []
     surely_other = 0
     bonus = np.array([TAG_EVIDENCE if region in tags else 0.0 for region in REGIONS])
-    for image in slices:
-        body = find_body(image, spacing_mm, modality)
+    for body in bodies:
         if body is None:
             words.append(None)
             seen.append(None)
