@@ -18,6 +18,12 @@ def test_every_kind_has_three_severities_to_show() -> None:
     assert set(sheet.SHOWN) == set(KINDS)
 
 
+def test_every_kind_stands_in_the_manual_with_its_unit() -> None:
+    lines = (Path(__file__).resolve().parents[2] / "docs" / "degradations.md").read_text(encoding="utf-8").splitlines()
+    for (modality, kind), unit in KINDS.items():
+        assert any(line.startswith(f"| {modality} |") and f"`{kind}`" in line and unit in line for line in lines), (modality, kind)
+
+
 @pytest.mark.parametrize(("modality", "kind"), [("CT", "ring"), ("MR", "ghost"), ("PT", "counts")])
 def test_one_kind_is_drawn_stronger_from_left_to_right(tmp_path: Path, modality: str, kind: str) -> None:
     path = tmp_path / "sheet.png"
