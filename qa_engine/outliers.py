@@ -168,11 +168,11 @@ def limited_weights(weight: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def outlier_findings(outliers: Mapping[int, Outlier], scores: Mapping[int, float]) -> tuple[Finding, ...]:
-    """One finding for each outlier that scores clearly lower than the salient slices on both sides of it; `scores` by index of all that were
-    scored."""
+    """One finding for each outlier that scores clearly lower than the salient slices on both sides of it, worst first; `scores` by index of all
+    that were scored."""
     found = []
     salient = [k for k in scores if k not in outliers]
-    for k, one in sorted(outliers.items()):
+    for k, one in sorted(outliers.items(), key=lambda item: scores[item[0]]):
         beside = [max((n for n in salient if n < k), default=None), min((n for n in salient if n > k), default=None)]
         around = [scores[n] for n in beside if n is not None]
         if scores[k] > min(around) - WORSE_BY:

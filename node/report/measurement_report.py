@@ -136,7 +136,7 @@ class Tree:
         model = self.a.model
         if model is None:
             return []
-        parameters = [f"weights sha256={model.sha256}", f"profile={model.profile}", f"salient slices={len(self.a.slices)}",
+        parameters = [f"weights sha256={model.sha256}", f"profile={model.profile}", f"scored slices={len(self.a.slices)}",
                       f"device={self.a.device or 'cpu'}", f"revision={self.context.revision}"]
         return [TextContentItem(codes.ALGORITHM_NAME, "MedIQA", R.HAS_CONCEPT_MOD),
                 TextContentItem(codes.ALGORITHM_VERSION, f"{self.context.version} / model {model.version}", R.HAS_CONCEPT_MOD),

@@ -21,6 +21,8 @@ LIMITED_BELOW = 85.0
 """Points from which on nothing is said to limit a slice."""
 ASPECT_OF = {"noise": "noise", "blur": "sharpness"}
 """Degradation type -> the aspect that it lowers; any other lowers `artefact`."""
+OUTLIER = {"noise": "noisier", "structure": "streaky", "blur": "softer"}
+"""What an outlier slice differs in, in one word."""
 ABOUT_HEADERS = ("exposure-", "parameter-", "slice-increment-", "source-header", "character-set", "identity-")
 """Beginnings of the codes of findings about values rather than images; told last."""
 PARAMETERS = {

@@ -138,8 +138,8 @@ def test_only_what_scores_lower_than_its_neighbours_is_told() -> None:
     found = {5: Outlier(5, "noise", 4, 6, 0.1), 9: Outlier(9, "blur", 9, 9, 0.03), 12: Outlier(12, "structure", 12, 13, 0.05)}
     told = outlier_findings(found, {2: 80.0, 5: 30.0, 7: 60.0, 9: 58.0, 11: 70.0, 12: 20.0})
     assert [f.text for f in told] == [
-        "Slices 5 to 7 differ from those around (noisier): slice 6 scores 30, the evenly spaced ones beside it 80 and 60.",
-        "Slices 13 to 14 differ from those around (more streaks or ghosts): slice 13 scores 20, the evenly spaced one beside it 70."]
+        "Slices 13 to 14 differ from those around (more streaks or ghosts): slice 13 scores 20, the evenly spaced one beside it 70.",
+        "Slices 5 to 7 differ from those around (noisier): slice 6 scores 30, the evenly spaced ones beside it 80 and 60."]
     assert {f.code for f in told} == {"outlier-slices"}
 
 
