@@ -51,14 +51,14 @@ def purposed(physics: np.ndarray, purpose: np.ndarray, modality: str) -> np.ndar
     return q
 
 
-def answer_rows(models: list[Model | None], which: np.ndarray, rows: Rows, modality: str, *, known_prompts: bool = True,
+def answer_rows(models: list[Model], which: np.ndarray, rows: Rows, modality: str, *, known_prompts: bool = True,
                 fingerprints: bool = True) -> Answer:
-    """Each row by models[which]; nan where that is None or which is below 0. Without `known_prompts` all prompts are unknown; without
+    """Each row by models[which]; nan where which is below 0. Without `known_prompts` all prompts are unknown; without
     `fingerprints` the measures that could read the simulator stand at their mean over the training."""
     physics, logit = np.full((len(rows), 3), np.nan), np.full(len(rows), np.nan)
     for k, model in enumerate(models):
         pick = np.flatnonzero(which == k)
-        if model is None or not len(pick):
+        if not len(pick):
             continue
         measures = torch.from_numpy(rows.measures[pick]).float()
         if not fingerprints:

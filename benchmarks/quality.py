@@ -23,13 +23,13 @@ import torch  # noqa: E402
 
 from benchmarks import evidence, figures, networks, quality_table  # noqa: E402
 from benchmarks.baselines import METHODS  # noqa: E402
-from benchmarks.folds import SPLITS, deal  # noqa: E402
+from benchmarks.folds import SPLITS  # noqa: E402
 from benchmarks.judges import Judge, our_judge  # noqa: E402
 from benchmarks.ours import answer_rows  # noqa: E402
 from benchmarks.rows import FOREIGN, Rows, load_series, make_rows  # noqa: E402
 
 BEGAN = time.monotonic()
-QUICK_SUBJECTS = 10
+QUICK_SUBJECTS = 6
 NETWORK_SECONDS = {"cpu": 45.0, "cuda": 60.0}
 OURS, PLAIN, PUBLISHED = "ours", "plain convolution", "mediqa-base from scratch"
 BOOSTING = "measures + boosting"
@@ -50,7 +50,7 @@ def out_of_fold(method: Any, rows: Rows, fold: np.ndarray) -> np.ndarray | None:
     score = np.full(len(rows), np.nan)
     for k in np.unique(fold[fold >= 0]):
         train, test = np.flatnonzero((fold != k) & (rows.rung != FOREIGN)), np.flatnonzero(fold == k)
-        if len(train) > 50:
+        if len(train) > 30:
             score[test] = method(rows, train, test)
     return score if np.isfinite(score).any() else None
 
@@ -62,11 +62,11 @@ def compare(rows: Rows, modality: str, judge: Judge, quick: bool, resamples: int
     cuda = torch.cuda.is_available()
     seconds = NETWORK_SECONDS["cuda" if cuda else "cpu"]
     for split in SPLITS:
-        answers[split] = answer_rows(judge.models, judge.which(rows, modality, split), rows, modality)
+        answers[split] = answer_rows(judge.models[split], judge.which(rows, modality, split), rows, modality)
         judged = np.isfinite(answers[split].q)
         if not judged.any():
             continue
-        fold = deal(rows.subject, rows.source, split)
+        fold = judge.method_folds(rows, modality, split)
         table = {OURS: figures.method_figures(answers[split].q, rows, modality, resamples)}
         methods: dict[str, Any] = dict(METHODS)
         methods[PLAIN] = (lambda r, a, b: networks.plain_convolution(r, a, b, modality, seconds)) if (split == "subject" or cuda) and not quick else None
@@ -85,9 +85,9 @@ def compare(rows: Rows, modality: str, judge: Judge, quick: bool, resamples: int
 
 def our_figures(rows: Rows, modality: str, judge: Judge, answers: dict[str, Any]) -> dict[str, Any]:
     """What is said of our network alone."""
-    answer, which = answers["subject"], judge.which(rows, modality, "subject")
-    unknown = answer_rows(judge.models, which, rows, modality, known_prompts=False)
-    plain = answer_rows(judge.models, which, rows, modality, fingerprints=False)
+    answer, models, which = answers["subject"], judge.models["subject"], judge.which(rows, modality, "subject")
+    unknown = answer_rows(models, which, rows, modality, known_prompts=False)
+    plain = answer_rows(models, which, rows, modality, fingerprints=False)
     judged = np.isfinite(answer.q)
     subject, score, truth = figures.series_scores(answer, rows)
     half_width = judge.half_width(modality) if judge.straight(rows, modality) else None
