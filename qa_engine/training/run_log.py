@@ -108,5 +108,5 @@ def plot(columns: Sequence[str], rows: Sequence[Sequence[float]], title: str) ->
             draw.line(line, fill=colour, width=2)
         elif line:
             draw.ellipse([line[0][0] - 3, line[0][1] - 3, line[0][0] + 3, line[0][1] + 3], fill=colour)
-        draw.text((LEFT + width - 10, TOP + 8 + 20 * number), name, fill=colour, font=font, anchor="ra")
+        draw.text((LEFT + width - 110 * (len(points) - 1 - number), 12), name, fill=colour, font=font, anchor="ra")
     return image
