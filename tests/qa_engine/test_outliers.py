@@ -144,15 +144,15 @@ def test_only_what_scores_lower_than_its_neighbours_is_told() -> None:
 
 
 def test_three_hundred_slices_cost_little() -> None:
-    """0.3 s on a quiet machine of two cores; three times that is allowed for a busy one."""
+    """0.15 s of one core on a quiet machine, counted in processor time; others that share caches and memory may make it several times that."""
     pixels = np.random.default_rng(0).normal(0, 20, (60, 512, 512)).astype(np.float32)
     slice_measures(pixels, "CT")
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         slice_measures(pixels, "CT")
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     departing = np.random.default_rng(0).normal(size=(300, 6))
-    began = time.perf_counter()
+    began = time.process_time()
     departures(departing)
-    assert 5 * min(seconds) + time.perf_counter() - began < 0.9
+    assert 5 * min(seconds) + time.process_time() - began < 0.6
