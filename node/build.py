@@ -105,7 +105,7 @@ def policy_of(config: Config) -> Any:
     thresholds = {m: config.thresholds(m) for m in type(config.engine.thresholds).model_fields}
     return Policy(
         thresholds={m: (t.reject_below, t.good_from) for m, t in thresholds.items() if t is not None},
-        max_interval=config.engine.max_interval, slices=config.engine.slices, device=config.engine.device,
+        max_interval=config.engine.max_interval, slices=config.engine.slices, device=config.engine.device, profile=config.engine.profile,
         decode_seconds=config.engine.decode_seconds, max_pixels=int(config.engine.max_megapixels * 10**6))
 
 

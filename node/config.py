@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from node.config_text import ConfigError, Source, read_source
-from qa_engine.policy import THRESHOLDS
+from qa_engine.policy import THRESHOLDS, Policy
 
 DEFAULT_FILE = "config.yaml"
 _SIZES = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -138,6 +138,7 @@ class Thresholds(Section):
 
 
 class Engine(Section):
+    profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$", description="a name that mediqa model list shows")] = Policy.profile
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda:\d{1,2})$", description="auto, cpu or cuda:N")] = "auto"
     slices: Annotated[Literal["salient", "full"], Field(description="salient or full")] = "salient"
     thresholds: Thresholds = Thresholds()

@@ -53,6 +53,8 @@ class SliceScore:
     artefact: float
     instance_number: int | None = None
     """The number under which viewers show the image, None where the header has none."""
+    outlier: str = ""
+    """What it differs in from the slices around it (noise, structure, blur), "" for one of the evenly spaced slices."""
 
     def to_json(self) -> dict[str, Any]:
         return {"sop_uid": self.sop_uid, "frame": self.frame, "position_mm": self.position_mm,

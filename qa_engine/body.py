@@ -5,6 +5,8 @@ Slices are brought to 2 mm pixels first, so that lengths and gradients mean the 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,8 @@ MR_BODY_SHARE = 0.15
 """Of the 98 % quantile of the slice."""
 SMALLEST_PIXELS = 60
 GRID = 8
+TRUNCATED = 0.1
+"""Share of the image's border that shows body from which on a diameter would be too small."""
 _ERODE = 7
 
 
@@ -61,6 +65,20 @@ def find_body(image: np.ndarray, spacing_mm: tuple[float, float], modality: str)
     overlap = int((ellipse & mask).sum()) / max(1, int((ellipse | mask).sum()))
     box = int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
     return Body(small, mask, area * PIXEL_MM ** 2 / 100.0, overlap, float((values[0] / values[1]).clamp(min=0).sqrt()), box)
+
+
+def water_equivalent_diameter(bodies: Sequence[Body | None]) -> float | None:
+    """Median over the slices, mm (AAPM Report 220); None where bodies are absent or cut off by the border of the image."""
+    found = []
+    for body in bodies:
+        if body is None:
+            continue
+        border = torch.cat([body.mask[0], body.mask[-1], body.mask[:, 0], body.mask[:, -1]]).float().mean()
+        if float(border) > TRUNCATED:
+            continue
+        water = (body.image[body.mask].clamp(-1024, 3071).double() / 1000.0 + 1.0).clamp(min=0).sum()
+        found.append(2.0 * math.sqrt(float(water) * PIXEL_MM ** 2 / math.pi))
+    return float(np.median(found)) if 2 * len(found) > len(bodies) else None
 
 
 @dataclass(frozen=True)

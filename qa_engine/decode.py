@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from qa_engine.outcome import Reason
 
@@ -34,6 +35,7 @@ PLUGINS: dict[str, tuple[str, ...]] = {
 }
 """Encapsulated transfer syntaxes that we decode, and by which plugins, in this order (PS3.5 A.4)."""
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
+MAX_BYTES = 8 * 2 ** 30
 MAX_ANSWER = 1 << 20
 START_SECONDS = 60.0
 
@@ -44,6 +46,30 @@ class DecodeError(Exception):
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason, self.text = reason, text
+
+
+def pixel_description(ds: Dataset, max_pixels: int, whole: bool) -> tuple[int, int, int, int]:
+    """rows, columns, frames, samples (PS3.3 C.7.6.3); whole: of Pixel Data, not of floats. DecodeError when the header contradicts itself or asks
+    for too much."""
+    found = []
+    for keyword, default in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1), ("SamplesPerPixel", 1)):
+        try:
+            value = ds.get(keyword)
+            found.append(int(default if value in (None, "") else value))
+        except (TypeError, ValueError):
+            raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, f"{keyword} is not a number") from None
+    rows, columns, frames, samples = found
+    if rows < 1 or columns < 1 or frames < 1 or samples not in (1, 3, 4):
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Rows, Columns, Number of Frames or Samples per Pixel is impossible")
+    if rows * columns * frames > max_pixels or rows * columns * frames * samples * 8 > MAX_BYTES:
+        raise DecodeError(Reason.OVER_LIMIT, f"{rows} x {columns} x {frames} pixels are more than the node decodes")
+    try:
+        allocated, stored, high = (int(ds.get(k, 0) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))
+    except (TypeError, ValueError):
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored or High Bit is not a number") from None
+    if whole and (allocated not in (1, 8, 16, 32) or not 0 < stored <= allocated or not 0 <= high < allocated):
+        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored and High Bit contradict each other")
+    return rows, columns, frames, samples
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,36 +24,12 @@ from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from qa_engine.decode import NATIVE, PLUGINS, DecodeError
+from qa_engine.decode import MAX_BYTES, NATIVE, PLUGINS, DecodeError, pixel_description
 from qa_engine.outcome import Reason
 
-MAX_BYTES = 8 * 2 ** 30
 SPARE_BYTES = 2 ** 30
 """Address space beyond what the file and its pixels need: libraries, temporary copies of one frame."""
 MODULES = {"gdcm": "gdcm", "pylibjpeg": "pylibjpeg", "pillow": "pillow", "pyjpegls": "pyjpegls", "pydicom": "pydicom"}
-
-
-def pixel_description(ds: Dataset, max_pixels: int) -> tuple[int, int, int, int]:
-    """rows, columns, frames, samples; DecodeError when the header contradicts itself or asks for too much (PS3.3 C.7.6.3)."""
-    found = []
-    for keyword, default in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1), ("SamplesPerPixel", 1)):
-        try:
-            value = ds.get(keyword)
-            found.append(int(default if value in (None, "") else value))
-        except (TypeError, ValueError):
-            raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, f"{keyword} is not a number") from None
-    rows, columns, frames, samples = found
-    if rows < 1 or columns < 1 or frames < 1 or samples not in (1, 3, 4):
-        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Rows, Columns, Number of Frames or Samples per Pixel is impossible")
-    if rows * columns * frames > max_pixels or rows * columns * frames * samples * 8 > MAX_BYTES:
-        raise DecodeError(Reason.OVER_LIMIT, f"{rows} x {columns} x {frames} pixels are more than the node decodes")
-    try:
-        allocated, stored, high = (int(ds.get(k, 0) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))
-    except (TypeError, ValueError):
-        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored or High Bit is not a number") from None
-    if "PixelData" in ds and (allocated not in (1, 8, 16, 32) or not 0 < stored <= allocated or not 0 <= high < allocated):
-        raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored and High Bit contradict each other")
-    return rows, columns, frames, samples
 
 
 def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
@@ -73,7 +49,7 @@ def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
     has = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in ds]
     if not has:
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "an image without pixel data")
-    rows, columns, frames, samples = pixel_description(ds, max_pixels)
+    rows, columns, frames, samples = pixel_description(ds, max_pixels, "PixelData" in ds)
     bound_memory(4 * rows * columns * frames * samples * (int(ds.get("BitsAllocated", 0) or 64) + 7) // 8)
     if syntax in NATIVE:
         return _native(ds, has[0], (frames, rows, columns, samples)), "pydicom", syntax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,28 +124,38 @@ def _padding(ds: Dataset) -> tuple[float, float] | None:
     return min(known), max(known)
 
 
-def physical_frame(stored: np.ndarray, frame: Frame, modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """Stored values (H,W) -> physical values float32 and a mask that is False on padding.
+def physical_frame(stored: np.ndarray, frame: Frame, modality: str, out: np.ndarray) -> np.ndarray | None:
+    """Stored values (H,W) -> physical values into `out` float32, and a mask that is False on padding; None where there is no padding.
 
     CT: HU, padding and what is below -1024 HU become -1024 (air). MR: signal, padding becomes the darkest.
     """
-    values = stored
-    if values.dtype.kind in "ui" and frame.bits_stored < values.dtype.itemsize * 8:
+    values, whole = stored, stored.dtype.kind in "ui"
+    if whole and frame.bits_stored < values.dtype.itemsize * 8:
         values = _used_bits(values, frame.bits_stored, frame.signed)
-    inside = np.ones(values.shape, bool)
+    inside = None
     if frame.padding is not None and not (modality == "CT" and frame.padding[0] * frame.slope + frame.intercept > PADDING_HU):
-        inside = ~((values >= frame.padding[0]) & (values <= frame.padding[1]))
-    physical = values.astype(np.float32) * np.float32(frame.slope) + np.float32(frame.intercept)
-    if not np.isfinite(physical).all():
-        inside &= np.isfinite(physical)
-        physical = np.nan_to_num(physical, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = (math.ceil(frame.padding[0]), math.floor(frame.padding[1])) if whole else frame.padding
+        inside = ~((values >= low) & (values <= high))
+    np.multiply(values, np.float32(frame.slope), out=out, dtype=np.float32, casting="unsafe")
+    np.add(out, np.float32(frame.intercept), out=out)
+    if not whole and not (finite := np.isfinite(out)).all():
+        inside = finite if inside is None else inside & finite
+        np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    darkest = out.min()
     if modality == "CT":
-        inside &= physical > AIR_HU - 1000
-        return np.where(inside, np.maximum(physical, AIR_HU), AIR_HU).astype(np.float32), inside
-    return np.where(inside, physical, physical.min()).astype(np.float32), inside
+        if darkest <= AIR_HU - 1000:
+            inside = (out > AIR_HU - 1000) if inside is None else inside & (out > AIR_HU - 1000)
+        np.maximum(out, np.float32(AIR_HU), out=out)
+        darkest = np.float32(AIR_HU)
+    if inside is None or inside.all():
+        return None
+    out[~inside] = darkest
+    return inside
 
 
 def _used_bits(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
     """Values of the lowest `bits` bits; overlays and rubbish above them are cut off."""
-    kept = values.astype(np.int64) & ((1 << bits) - 1)
-    return np.where(kept >= 1 << (bits - 1), kept - (1 << bits), kept) if signed else kept
+    size = values.dtype.itemsize
+    if not signed:
+        return values & values.dtype.type((1 << bits) - 1)
+    return (values.astype(f"u{size}") << (8 * size - bits)).view(f"i{size}") >> (8 * size - bits)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qa_engine.assessment import Degradation, Finding, ModelIdentity
@@ -21,6 +22,8 @@ from qa_engine.measures import MEASURE_NAMES, Measured, measure
 from qa_engine.network.mediqa import MedIQA
 from qa_engine.network.views import channels, slice_views
 from qa_engine.prompts import SIZES, Prompts
+from qa_engine.published import PROFILE as PUBLISHED
+from qa_engine.published import PublishedModel
 from qa_engine.ratings import rated, take_tuned, tuned_network
 from qa_engine.targets import FLOOR, axes_of, quality_of
 from qa_engine.volume import Volume
@@ -170,8 +173,8 @@ def profiles(folder: Path = WEIGHTS) -> list[str]:
     return sorted(p.stem for p in folder.glob("*.safetensors") if p.with_suffix(".json").is_file())
 
 
-def load_model(profile: str = DEFAULT_PROFILE, folder: Path = WEIGHTS) -> Model:
-    """The model of a profile. ModelMissing when weights or card are absent or do not fit this program."""
+def load_model(profile: str = DEFAULT_PROFILE, folder: Path = WEIGHTS) -> Model | PublishedModel:
+    """The model of a profile; its card may name the published architecture. ModelMissing when weights or card are absent or do not fit this program."""
     if not _NAME.fullmatch(profile):
         raise ModelMissing(f"{profile!r} is not the name of a profile")
     weights, card = folder / f"{profile}.safetensors", folder / f"{profile}.json"
@@ -179,8 +182,10 @@ def load_model(profile: str = DEFAULT_PROFILE, folder: Path = WEIGHTS) -> Model:
         raise ModelMissing(f"no weights for {profile} in {folder}; install the package anew or use mediqa model import")
     try:
         facts = json.loads(card.read_text(encoding="utf-8"))
+        if facts.get("architecture") == PUBLISHED:
+            return PublishedModel(profile, weights, facts)
         if tuple(facts["measures"]) != MEASURE_NAMES:
             raise ValueError("other measures")
         return Model(profile, weights, facts)
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         raise ModelMissing(f"the weights of {profile} do not fit this version ({type(error).__name__}); use mediqa model import") from None

@@ -40,9 +40,13 @@ def phantom_slice(body: Body, inside: Uniformity | None, modality: str) -> bool 
 
 def is_phantom(slices: Sequence[np.ndarray], spacing_mm: tuple[float, float], modality: str) -> bool:
     """Whether at least half of the salient slices that show something show a test object."""
+    return shows_phantom([find_body(image, spacing_mm, modality) for image in slices], modality)
+
+
+def shows_phantom(bodies: Sequence[Body | None], modality: str) -> bool:
+    """The same, from the bodies in the slices."""
     votes = []
-    for image in slices:
-        body = find_body(image, spacing_mm, modality)
+    for body in bodies:
         vote = None if body is None else phantom_slice(body, uniformity(body, modality), modality)
         if vote is not None:
             votes.append(vote)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from qa_engine.body import find_body, region_features
+from qa_engine.body import Body, region_features
 from qa_engine.prompts import REGIONS
 
 WEIGHTS = Path(__file__).with_name("weights") / "region.safetensors"
@@ -38,11 +38,13 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class RegionFound:
-    """words: region of each slice; tags: regions that the header names; contradicted: the pixels are sure of another region."""
+    """words: region of each slice; tags: regions that the header names; contradicted: the pixels are sure of another region; seen: region of
+    each slice by the pixels alone."""
 
     words: tuple[str | None, ...]
     tags: tuple[str, ...]
     contradicted: bool
+    seen: tuple[str | None, ...] = ()
 
     @property
     def text(self) -> str | None:
@@ -76,20 +78,22 @@ def log_odds(features: np.ndarray, modality: str, path: Path = WEIGHTS) -> np.nd
     return scores - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True)) - scores.max(1, keepdims=True)
 
 
-def estimate_regions(slices: Sequence[np.ndarray], spacing_mm: tuple[float, float], modality: str,
-                     hints: Mapping[str, str]) -> RegionFound:
-    """Region of each of the salient slices."""
+def estimate_regions(bodies: Sequence[Body | None], modality: str, hints: Mapping[str, str]) -> RegionFound:
+    """Region of each of the salient slices from the bodies in them."""
     tags = regions_of_tags(hints)
     words: list[str | None] = []
+    seen: list[str | None] = []
     surely_other = 0
     bonus = np.array([TAG_EVIDENCE if region in tags else 0.0 for region in REGIONS])
-    for image in slices:
-        body = find_body(image, spacing_mm, modality)
+    for body in bodies:
         if body is None:
             words.append(None)
+            seen.append(None)
             continue
         by_pixels = log_odds(region_features(body, modality)[None], modality)[0]
         words.append(REGIONS[int((by_pixels + bonus).argmax())])
         best = int(by_pixels.argmax())
+        seen.append(REGIONS[best])
         surely_other += bool(tags) and REGIONS[best] not in tags and np.exp(by_pixels[best]) >= SURE
-    return RegionFound(tuple(words), tags, 2 * surely_other > len(words))
+    contradicted = 2 * surely_other > len(words)
+    return RegionFound(tuple(words), tags, contradicted, tuple(seen))

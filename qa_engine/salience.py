@@ -22,16 +22,30 @@ def foreground_share(volume: Volume) -> np.ndarray:
     return (coarse > level).mean(axis=(1, 2))
 
 
+def _fullest(share: np.ndarray) -> float:
+    """The largest share that the stack keeps up over more than a region: in a few noisy slices all of the air seems to be body."""
+    half = -(-len(share) // REGIONS)
+    if len(share) < 2 * half + 1:
+        return float(share.max())
+    return float(np.median(np.lib.stride_tricks.sliding_window_view(share, 2 * half + 1), axis=1).max())
+
+
 def relevant_slices(volume: Volume) -> np.ndarray:
     """Indices of the slices that show something; all of them when that would leave none."""
     share = foreground_share(volume)
-    keep = np.flatnonzero((share >= LEAST_SHARE) & (share >= LEAST_OF_LARGEST * share.max()))
+    keep = np.flatnonzero((share >= LEAST_SHARE) & (share >= LEAST_OF_LARGEST * _fullest(share)))
     return keep if len(keep) else np.arange(len(share))
 
 
-def salient_slices(volume: Volume) -> list[int]:
-    """Up to seven indices in z order, by position where positions are known; one for a 2D image."""
-    keep = relevant_slices(volume)
+def hollow_slices(volume: Volume, relevant: np.ndarray) -> list[int]:
+    """Indices between relevant slices that show hardly more than air: lost images, not the end of the body."""
+    inside = np.setdiff1d(np.arange(relevant[0], relevant[-1] + 1), relevant)
+    return [int(k) for k in inside[foreground_share(volume)[inside] < LEAST_SHARE]] if len(inside) else []
+
+
+def salient_slices(volume: Volume, relevant: np.ndarray | None = None) -> list[int]:
+    """Up to seven indices in z order, by position where positions are known; one for a 2D image. `relevant`: those of `relevant_slices`."""
+    keep = relevant_slices(volume) if relevant is None else relevant
     if len(keep) <= REGIONS:
         return [int(k) for k in keep]
     places = volume.positions_mm[keep] if volume.positions_mm is not None else keep.astype(float)

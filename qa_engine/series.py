@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from qa_engine.acquisition import read_acquisition
 from qa_engine.assessment import Finding, SeriesFacts
 from qa_engine.decode import DecodeError, Decoder
 from qa_engine.eligibility import image_type, ineligible, series_reason
-from qa_engine.frames import Frame, frames_of, physical_frame
+from qa_engine.frames import Frame, frames_of
 from qa_engine.geometry import end_letters, missing_slices, orientation_word, slice_normal, split_stacks, tilt_degrees
 from qa_engine.header import groups, integer, items, raw, read_header, text
 from qa_engine.outcome import Reason
+from qa_engine.pixels import stack_pixels
 from qa_engine.volume import FrameRef, Reading, Volume
 
 MAX_FILES = 100_000
@@ -146,7 +147,7 @@ def _read(files: Sequence[Path], decoder: Decoder) -> Reading:
         return Reading(volume=None, reason=no_stack, facts=_facts(first), findings=tuple(findings), **base)
     numbers = {integer(raw(ds, "InstanceNumber")) for _, ds in headers} - {f.instance_number for f in stack}
     try:
-        volume, more = _volume(stack, modality, numbers - {None}, decoder)  # type: ignore[arg-type]
+        volume, more = _volume(stack, modality, numbers - {None}, of_file, decoder)  # type: ignore[arg-type]
     except DecodeError as error:
         return Reading(volume=None, reason=error.reason, facts=_facts(first),
                        findings=(*findings, Finding(str(error.reason), f"{error.text[:1].upper()}{error.text[1:]}.")), **base)
@@ -195,33 +196,19 @@ def _stack(frames: list[Frame]) -> tuple[list[Frame], list[Finding], Reason | No
     return chosen, findings, None
 
 
-def _volume(stack: list[Frame], modality: str, other_numbers: set[int], decoder: Decoder) -> tuple[Volume, list[Finding]]:
+def _volume(stack: list[Frame], modality: str, other_numbers: set[int], headers: Mapping[Path, Dataset],
+            decoder: Decoder) -> tuple[Volume, list[Finding]]:
     """Decode the frames of a stack, file by file; DecodeError. other_numbers: Instance Numbers of the images that are not in the stack."""
     rows, columns = stack[0].rows, stack[0].columns
     if any(frame.rescale_unusable for frame in stack):
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Rescale Slope or Intercept is zero, absurd or no number")
     if len(stack) * max(rows, 1) * max(columns, 1) > MAX_VOLUME_VALUES:
         raise DecodeError(Reason.OVER_LIMIT, f"{len(stack)} images of {rows} x {columns} pixels are more than the node holds at once")
-    pixels: np.ndarray | None = None
-    valid: np.ndarray | None = None
-    by_file: dict[Path, list[int]] = defaultdict(list)
-    for k, frame in enumerate(stack):
-        by_file[frame.file].append(k)
+    pixels, valid = stack_pixels(stack, modality, headers, decoder)
     findings: list[Finding] = []
-    for path, places in by_file.items():
-        decoded = decoder.read(path).pixels
-        for k in places:
-            frame = stack[k]
-            if frame.index >= len(decoded) or decoded.shape[1:] != (rows, columns):
-                raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "the decoded pixels do not have the described size")
-            values, inside = physical_frame(decoded[frame.index], frame, modality)
-            if pixels is None or valid is None:
-                pixels, valid = np.empty((len(stack), rows, columns), np.float32), np.ones((len(stack), rows, columns), bool)
-            pixels[k], valid[k] = values, inside
-    assert pixels is not None and valid is not None
     if stack[0].inverted:
         if modality == "MR":  # HU are HU, but a signal stored as MONOCHROME1 grows towards black
-            pixels = np.where(valid, pixels.max() - pixels, 0.0).astype(np.float32)
+            pixels = np.where(True if valid is None else valid, pixels.max() - pixels, 0.0).astype(np.float32)
         findings.append(Finding("monochrome1", "The images are stored as MONOCHROME1."))
     orientation = stack[0].orientation
     positions = np.array([f.place() for f in stack]) if stack[0].located else None
@@ -236,5 +223,5 @@ def _volume(stack: list[Frame], modality: str, other_numbers: set[int], decoder:
     normal = None if orientation is None else tuple(float(v) for v in slice_normal(orientation))
     volume = Volume(modality, pixels, "[hnsf'U]" if modality == "CT" else "1", stack[0].spacing_mm, positions, normal,
                     orientation, tuple(FrameRef(f.file, f.sop_class_uid, f.sop_uid, f.frame, f.instance_number) for f in stack),
-                    None if valid.all() else valid, stack[0].thickness_mm, tuple(missing))
+                    valid, stack[0].thickness_mm, tuple(missing))
     return volume, findings

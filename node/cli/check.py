@@ -46,7 +46,7 @@ def command(
             print_table(f"deliver.mode: shadow kept {len(kept)} objects back; with live, mediqa delivery retry --destination NAME sends them",
                         columns, [[k[c] for c in columns] for k in kept], ("score",))
         return
-    rows = [configuration(settings), port(settings), disk(settings), database(settings), *access(settings), model(),
+    rows = [configuration(settings), port(settings), disk(settings), database(settings), *access(settings), model(settings),
             *destinations(settings), *unserved_callers(settings), mode(settings)]
     if json:
         print_json({"ok": not any(r.state == BAD for r in rows), "checks": [r.to_json() for r in rows]})
@@ -138,20 +138,20 @@ def access(settings: Any) -> list[Row]:
     return [Row("callers", OK, "; ".join(f"{c.ae_title} from {', '.join(c.networks)}" for c in receive.allow))]
 
 
-def model() -> Row:
-    """Which weights are installed, each with its card; nothing is loaded."""
+def model(settings: Any) -> Row:
+    """Which weights are installed, each with its card, and whether those of the configuration are; nothing is loaded."""
     import qa_engine
 
-    found = []
+    found, wanted = {}, settings.engine.profile
     for weights in sorted(Path(qa_engine.__path__[0], "weights").glob("*.safetensors")):
         try:
-            found.append(f"{weights.stem} {json.loads(weights.with_suffix('.json').read_text(encoding='utf-8'))['version']}")
+            found[weights.stem] = f"{weights.stem} {json.loads(weights.with_suffix('.json').read_text(encoding='utf-8'))['version']}"
         except (OSError, ValueError, KeyError, TypeError):
             continue  # what has no card is part of another profile, or unusable
-    if found:
-        return Row("model", OK, ", ".join(found))
-    return Row("model", BAD, "no weights are installed: every series ends as abstained/no-model; install the package anew "
-                             "or use mediqa model import")
+    if wanted in found:
+        return Row("model", OK, f"engine.profile is {found.pop(wanted)}" + (f"; also installed: {', '.join(found.values())}" if found else ""))
+    return Row("model", BAD, f"no weights of engine.profile {wanted} are installed: every series ends as abstained/no-model; install the package "
+                             "anew or use mediqa model import")
 
 
 def destinations(settings: Any) -> list[Row]:

@@ -10,10 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json, print_table
+from node.cli.train_datasets import evaluate_dataset
+from node.cli.train_picture import KindOption, PictureOption, SeverityOption, draw
+from node.cli.train_ratings import finetune
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, fit, evaluate, region, envelope.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, pretrain, fit, evaluate, finetune, region, envelope.")
+app.command()(finetune)
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
+OptionalDataOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
 CachesArgument = Annotated[list[Path], typer.Argument(help="Files that `mediqa train simulate` wrote.")]
 MODALITIES = ("CT", "MR")
 
@@ -40,14 +45,18 @@ def _caches(files: list[Path]) -> Any:
 
 
 @app.command()
-def simulate(out: Annotated[Path, typer.Argument(help="Folder for the caches; they hold pixels of the scans: keep them where the scans are.")],
-             data: DataOption, modality: Annotated[str, typer.Option(help="CT, MR or both.")] = "both",
+def simulate(out: Annotated[Path | None, typer.Argument(help="Folder for the caches; they hold pixels of the scans: keep them where they are.")] = None,
+             data: OptionalDataOption = None, modality: Annotated[str, typer.Option(help="CT, MR or both.")] = "both",
              slices: Annotated[int, typer.Option(min=1, max=5, help="Slices of each series.")] = 2,
              part: Annotated[str, typer.Option(help="K/N: the K-th of N shares, so that N processes can work at once.")] = "1/1",
              draws: Annotated[int, typer.Option(min=1, max=20, help="How often each slice goes through the ladder.")] = 1,
              patients: Annotated[int, typer.Option(min=0, help="Simulated patients per modality (in the first share).")] = 5,
-             quiet: QuietOption = False) -> None:
-    """Degrade each slice along the ladder and keep views, measures and known physics."""
+             picture: PictureOption = None, shown: KindOption = None, severity: SeverityOption = None, quiet: QuietOption = False) -> None:
+    """Degrade each slice along the ladder and keep views, measures and known physics; or draw what degradations look like."""
+    if picture is not None:
+        return draw(picture, data, modality, shown, severity)
+    if out is None or data is None:
+        fail("give the folder OUT for the caches and --data, or --picture FILE.png", WRONG_USE)
     _existing(data)
     which, _, of = part.partition("/")
     if not (which.isdigit() and of.isdigit() and 1 <= int(which) <= int(of)):
@@ -71,11 +80,46 @@ def simulate(out: Annotated[Path, typer.Argument(help="Folder for the caches; th
         say(f"{path}: {len(found)} versions of {len(series)} series")
 
 
+def _encoder(file: Path) -> Any:
+    from qa_engine.training.pretrain import load_pretrained
+
+    try:
+        return load_pretrained(file)
+    except ValueError as error:
+        fail(f"{error}; mediqa train pretrain writes it", WRONG_USE)
+
+
+@app.command()
+def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="File for the encoder (.safetensors); log and picture beside it.")],
+             minutes: Annotated[float, typer.Option(min=0.01, help="Time for the run.")] = 5.0,
+             steps: Annotated[int | None, typer.Option(min=1, help="Number of steps, instead of a time.")] = None,
+             seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+             device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+             as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Stage one: the encoder learns to tell mAs, kV, kernel, field strength, TE, TR ... from pixels. A run that was cut off goes on."""
+    if out.suffix != ".safetensors":
+        fail("--out is a file that ends in .safetensors", WRONG_USE)
+    cache = _caches(caches)
+    from qa_engine.training.pretrain import NoParameters, PretrainSettings
+    from qa_engine.training.pretrain import pretrain as run
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _, found = run(cache, PretrainSettings(minutes=minutes, steps=steps, seed=seed, device=device), out, _said(quiet))
+    except NoParameters as error:
+        fail(str(error))
+    if as_json:
+        print_json({"encoder": str(out), **found})
+    elif not quiet:
+        print_table("Subjects kept out", ["parameter", "subjects", "SRCC"], [[k, v["subjects"], v["srcc"]] for k, v in found["parameters"].items()])
+
+
 @app.command()
 def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
         minutes: Annotated[float, typer.Option(min=0.01, help="Time for the network.")] = 15.0,
         seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
         device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+        pretrained: Annotated[Path | None, typer.Option(help="Encoder that mediqa train pretrain wrote, to start from.")] = None,
         profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
         version: Annotated[str, typer.Option(help="Version that reports will name.")] = "local",
         as_json: JsonOption = False, quiet: QuietOption = False) -> None:
@@ -86,11 +130,15 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
     from qa_engine.training.calibrate import novelty, report
     from qa_engine.training.fit import FitSettings
     from qa_engine.training.fit import fit as fit_network
+    from qa_engine.training.run_log import RunLog
 
     if cache.held_out.all() or not cache.held_out.any() or len(set(cache.is_mr.tolist())) < 2:
         fail("the caches must hold CT and MR, with subjects to fit and subjects to keep out", WRONG_USE)
     out.mkdir(parents=True, exist_ok=True)
-    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed, device=device), out / f"{profile}.checkpoint", _said(quiet))
+    encoder, log = None if pretrained is None else _encoder(pretrained), RunLog(out / f"{profile}-run.csv", ("step", "loss"))
+    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed, device=device), out / f"{profile}.checkpoint", _said(quiet),
+                                    encoder, log)
+    log.draw(f"{profile}: views and measures together")
     found = report(network, standard, cache)
     path = save_model(network, novelty(network, cache), {"version": version, "measures": list(MEASURE_NAMES), "calibration": found, "minutes": minutes},
                       out, profile)
@@ -100,8 +148,12 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
 @app.command()
 def evaluate(caches: CachesArgument, profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
              weights: Annotated[Path | None, typer.Option(help="Folder of the weights; default: the installed ones.")] = None,
+             dataset: Annotated[str | None, typer.Option(help="ldctiqac2023 or mr-art: the argument is the folder of this data set.")] = None,
              as_json: JsonOption = False) -> None:
     """Figures on the subjects kept out of training: half width of the interval, correlations, order of versions of one slice."""
+    if dataset is not None:
+        evaluate_dataset(dataset, caches, profile, weights, as_json)
+        return
     cache = _caches(caches)
     from qa_engine.model import WEIGHTS, ModelMissing, load_model
     from qa_engine.training.calibrate import report

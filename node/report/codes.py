@@ -79,7 +79,7 @@ AMOUNT = _own("Q140", "Amount of degradation")
 MEASURES = {"NoiseStandardDeviation": _own("Q201", "Noise standard deviation"), "SignalToNoiseRatio": _own("Q202", "Signal to noise ratio"),
             "EdgeWidth": _own("Q204", "Edge width"), "TissueShare": _own("Q205", "Share of tissue"),
             "PredictedNoise": _own("Q206", "Noise seen by the network"), "PredictedWidth": _own("Q207", "Edge width seen by the network"),
-            "PredictedArtefact": _own("Q208", "Artefact seen by the network")}
+            "PredictedArtefact": _own("Q208", "Artefact seen by the network"), "ExpectedNoise": _own("Q209", "Noise that the protocol suggests")}
 ACQUISITION = {
     "KVP": KVP, "XRayTubeCurrent": TUBE_CURRENT, "ExposureTime": EXPOSURE_TIME, "SliceThickness": SLICE_THICKNESS,
     "CTDIvol": _own("Q301", "CTDIvol"), "Exposure": _own("Q302", "Exposure"), "TubeCurrentTimeProduct": _own("Q303", "Tube current-time product"),

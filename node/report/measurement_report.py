@@ -33,7 +33,8 @@ from node.report.document import sr_document
 from node.report.identifiers import MANUFACTURER, device_uid, tracking_uid
 from node.report.source_header import SourceHeader
 from qa_engine.assessment import WEIGHT_DIGITS, Assessment, Quantity, SliceScore
-from qa_engine.description import describe_other
+from qa_engine.description import describe, describe_other
+from qa_engine.description_words import DIFFERENCES
 
 CLASSES = {"comprehensive-3d": "1.2.840.10008.5.1.4.1.1.88.34", "comprehensive": "1.2.840.10008.5.1.4.1.1.88.33",
            "enhanced": "1.2.840.10008.5.1.4.1.1.88.22"}
@@ -135,7 +136,7 @@ class Tree:
         model = self.a.model
         if model is None:
             return []
-        parameters = [f"weights sha256={model.sha256}", f"profile={model.profile}", f"salient slices={len(self.a.slices)}",
+        parameters = [f"weights sha256={model.sha256}", f"profile={model.profile}", f"scored slices={len(self.a.slices)}",
                       f"device={self.a.device or 'cpu'}", f"revision={self.context.revision}"]
         return [TextContentItem(codes.ALGORITHM_NAME, "MedIQA", R.HAS_CONCEPT_MOD),
                 TextContentItem(codes.ALGORITHM_VERSION, f"{self.context.version} / model {model.version}", R.HAS_CONCEPT_MOD),
@@ -158,7 +159,7 @@ class Tree:
             items.append(self._number(codes.IMAGES_RECEIVED, a.instances, codes.NO_UNITS))
             items.append(TextContentItem(codes.REASON, f"{a.end}/{a.reason}", R.CONTAINS))
         items.append(CodeContentItem(codes.VERDICT, codes.VERDICTS[a.verdict], R.CONTAINS))
-        items += [TextContentItem(codes.COMMENT, words, R.CONTAINS) for words in sentences(a)]
+        items += self._comments(*sentences(a))
         items += [self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.CONTAINS) for s in self.leading]
         return self._group("Series", codes.IMAGE_QUALITY, items)
 
@@ -166,15 +167,24 @@ class Tree:
         return [self._group(f"Slice {s.ordinal}", codes.IMAGE_QUALITY, [
             self._number(codes.SLICE_SCORE, round(s.score, 1), codes.POINTS, [self._frame(s)]),
             self._number(codes.WEIGHT, round(s.weight, WEIGHT_DIGITS), codes.SHARE, [self._frame(s)]),
+            *self._comments(f"Scored since it differs from the slices around: {DIFFERENCES[s.outlier]}." if s.outlier else ""),
             self._image(codes.SOURCE_OF_MEASUREMENT, s.sop_uid, s.frame, R.CONTAINS)]) for s in self.worst_first]
 
+    @staticmethod
+    def _comments(*told: str) -> list[TextContentItem]:
+        return [TextContentItem(codes.COMMENT, ascii_text(words)[:1024], R.CONTAINS) for words in told if words]
+
     def _degradations(self) -> list[ContainerContentItem]:
+        """Code, probability, severity and amount of each, and beside them its technical cause and its impact in words."""
         found = []
-        for d in self.a.degradations:
+        record = describe(self.a) if self.a.degradations else None
+        for k, d in enumerate(self.a.degradations):
             items: list[Dataset] = [self._number(codes.PROBABILITY, round(d.probability, 3), codes.SHARE),
                                     CodeContentItem(codes.SEVERITY, codes.SEVERITIES[str(d.severity)], R.CONTAINS)]
             if d.amount is not None and d.unit in codes.UNITS:
                 items.append(self._number(codes.AMOUNT, d.amount, codes.unit(d.unit, codes.UNITS[d.unit])))
+            if record is not None:
+                items += self._comments(record.causes[k].text, record.impacts[k].text)
             found.append(self._group(f"Degradation: {d.type}", codes.DEGRADATIONS[d.type], items))
         return found
 

@@ -5,21 +5,17 @@ Readable at 1024 px and as a thumbnail; never by colour alone; no patient's name
 
 from __future__ import annotations
 
-import numpy as np
-from PIL import Image
-
 from node.report import overlay_words as words
 from node.report.context import RenderContext
-from node.report.overlay_canvas import BACKGROUND, DATA, LINE, MUTED, PANEL, SIZE, TEXT, VERDICT_COLOURS, Canvas, Colour
-from qa_engine.assessment import Assessment, SlicePicture, SliceScore
+from node.report.overlay_canvas import BACKGROUND, DATA, LEFT, LINE, MUTED, PANEL, RIGHT, SIZE, TEXT, VERDICT_COLOURS, Canvas, Colour
+from node.report.overlay_thumbs import draw_thumbs, picture
+from qa_engine.assessment import Assessment
 from qa_engine.outcome import sentence
 
-LEFT, RIGHT = 32, 992
 WORD_X = 470
 TOP, SIDE = 258, 416
 """Upper edge of the middle part and side of the worst slice with its frame."""
 PANEL_X = LEFT + SIDE + 20
-THUMB, THUMB_TOP, THUMBS = 130, 709, 7
 PLOT = (76, 890, 916, 946)
 FOOT = 972
 
@@ -40,7 +36,7 @@ def draw_overlay(a: Assessment, context: RenderContext) -> Canvas:
         _acquisition(canvas, a, PANEL_X, 546)
         _remarks(canvas, a, 452, 538)
         if len(a.slices) > 1:
-            _thumbs(canvas, a, colour)
+            draw_thumbs(canvas, a, colour)
             _profile(canvas, a, colour)
         else:
             _single(canvas, a)
@@ -105,17 +101,6 @@ def _what(canvas: Canvas, a: Assessment) -> None:
     canvas.line([(0, 248), (SIZE, 248)])
 
 
-def _picture(picture: SlicePicture, side: int) -> Image.Image:
-    """The slice in a square, letterboxed; shrinking averages, enlarging repeats pixels so that noise stays what it is."""
-    image = Image.fromarray(np.ascontiguousarray(picture.pixels))
-    scale = side / max(image.size)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    image = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
-    square = Image.new("RGB", (side, side), (0, 0, 0))
-    square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
-    return square
-
-
 def _worst(canvas: Canvas, a: Assessment, colour: Colour) -> None:
     """The worst slice as a viewer shows it: facts in the corners, directions at the edges."""
     worst = a.worst_slice
@@ -123,7 +108,7 @@ def _worst(canvas: Canvas, a: Assessment, colour: Colour) -> None:
     x0, y0, x1, y1 = LEFT + 4, TOP + 4, LEFT + SIDE - 5, TOP + SIDE - 5
     k = a.slices.index(worst)
     if k < len(a.pictures):
-        canvas.image.paste(_picture(a.pictures[k], SIDE - 8), (x0, y0))
+        canvas.image.paste(picture(a.pictures[k], SIDE - 8), (x0, y0))
         left, top = a.pictures[k].markers
         if left:
             canvas.plate(x0 + 10, (y0 + y1) / 2, left, 20, True, anchor="lm")
@@ -188,37 +173,6 @@ def _acquisition(canvas: Canvas, a: Assessment, x0: int, y0: int) -> None:
         canvas.text(x + width, y, value, 18, TEXT, True, anchor="ra", room=x + width - name[2] - 10)
     if not rows:
         canvas.text(x0, y0 + 29, "No usable parameter in the header", 18, MUTED)
-
-
-def chosen_for_thumbs(slices: tuple[SliceScore, ...]) -> list[int]:
-    """Up to seven indices in z order: all, or evenly spread ones with the worst among them."""
-    if len(slices) <= THUMBS:
-        return list(range(len(slices)))
-    worst = min(range(len(slices)), key=lambda k: slices[k].score)
-    spread = [round(k * (len(slices) - 1) / (THUMBS - 1)) for k in range(THUMBS)]
-    spread[min(range(THUMBS), key=lambda n: abs(spread[n] - worst))] = worst
-    return sorted(set(spread))
-
-
-def _thumbs(canvas: Canvas, a: Assessment, colour: Colour) -> None:
-    """Up to seven slices under one window, each with its score and its share in the total."""
-    chosen, worst = chosen_for_thumbs(a.slices), a.worst_slice
-    first, last = words.stack_ends(a)
-    count = f"{len(chosen)} of {len(a.slices)}" if len(chosen) < len(a.slices) else f"{len(chosen)}"
-    canvas.text(LEFT, 682, f"{count} scored slices" + (f", {first} to {last}" if first else ""), 18, MUTED, True)
-    canvas.text(RIGHT, 684, "large: score of the slice \u00b7 %: its share in the total", 16, MUTED, anchor="ra")
-    heaviest = max(s.weight for s in a.slices)
-    pitch = (RIGHT - LEFT - THUMB) / (THUMBS - 1)
-    for n, k in enumerate(chosen):
-        s, x = a.slices[k], round(LEFT + pitch * n + (THUMBS - len(chosen)) * pitch / 2)
-        if k < len(a.pictures):
-            canvas.image.paste(_picture(a.pictures[k], THUMB - 2), (x + 1, THUMB_TOP + 1))
-        canvas.rectangle((x, THUMB_TOP, x + THUMB - 1, THUMB_TOP + THUMB - 1), outline=colour if s is worst else LINE, width=4 if s is worst else 1)
-        canvas.plate(x + 10, THUMB_TOP + 9, f"{s.ordinal} worst" if s is worst else f"{s.ordinal}", 15, s is worst)
-        canvas.text(x, 838, f"{s.score:.0f}", 29, TEXT, True)
-        canvas.text(x + THUMB - 1, 848, words.share_text(s.weight), 18, MUTED, anchor="ra")
-        canvas.rectangle((x, 875, x + THUMB - 1, 880), fill=PANEL)
-        canvas.rectangle((x, 875, x + (THUMB - 1) * s.weight / heaviest, 880), fill=MUTED)
 
 
 def _profile(canvas: Canvas, a: Assessment, colour: Colour) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 1024
+LEFT, RIGHT = 32, 992
+"""Margins."""
 FONTS = Path(__file__).with_name("fonts")
 BACKGROUND, PANEL, LINE = (16, 18, 22), (30, 33, 40), (70, 74, 83)
 TEXT, MUTED, DATA = (240, 240, 240), (172, 179, 189), (120, 170, 220)

@@ -10,7 +10,8 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 
 from node.report.context import RenderContext
 from qa_engine.assessment import Assessment, Degradation, Quantity, SliceScore
-from qa_engine.description import NAMES, amount_text, consequence, poor_slices
+from qa_engine.description import amount_text, consequence, poor_slices
+from qa_engine.description_words import NAMES
 from qa_engine.outcome import TABLE, Severity, Verdict
 from qa_engine.pictures import ct_window
 
@@ -20,6 +21,8 @@ LIMITED_BELOW = 85.0
 """Points from which on nothing is said to limit a slice."""
 ASPECT_OF = {"noise": "noise", "blur": "sharpness"}
 """Degradation type -> the aspect that it lowers; any other lowers `artefact`."""
+OUTLIER = {"noise": "noisier", "structure": "streaky", "blur": "softer"}
+"""What an outlier slice differs in, in one word."""
 ABOUT_HEADERS = ("exposure-", "parameter-", "slice-increment-", "source-header", "character-set", "identity-")
 """Beginnings of the codes of findings about values rather than images; told last."""
 PARAMETERS = {
@@ -108,9 +111,7 @@ def what_was_scored(a: Assessment) -> tuple[str, str, str]:
 def remarks(a: Assessment) -> list[str]:
     """What it means and what to do, then the findings: those about images before those about values in the header."""
     poor = poor_of(a)
-    meaning = "" if a.verdict is None else consequence(a.modality, a.degradations, a.verdict, poor)
-    if a.verdict == Verdict.GOOD and not (a.degradations or poor):
-        meaning = "No action needed."
+    meaning = "" if a.verdict is None else consequence(a, poor)
     notes = sorted(a.findings, key=lambda f: f.code.startswith(ABOUT_HEADERS))
     return [words for words in (poor, meaning, *(plain(f.text) for f in notes)) if words]
 

@@ -4,6 +4,7 @@ there a simulator would betray itself, not the damage."""
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -21,20 +22,26 @@ def _window(height: int, width: int, like: Tensor) -> Tensor:
             * torch.hann_window(width, periodic=False, dtype=like.dtype, device=like.device)[None, :])
 
 
+@lru_cache(maxsize=8)
+def _places(height: int, width: int, device: torch.device) -> list[tuple[Tensor, list[Tensor]]]:
+    """Of each band the places in a flattened spectrum, and of every second one those of its sectors."""
+    fy, fx = torch.fft.fftfreq(height, device=device)[:, None], torch.fft.fftfreq(width, device=device)[None, :]
+    radius, angle = torch.hypot(fy, fx).flatten(), (torch.atan2(fy, fx) % math.pi).flatten()
+    sector = (angle * (_SECTORS / math.pi)).long().clamp(max=_SECTORS - 1)
+    bands = [(radius >= low) & (radius < high) for low, high in _BANDS]
+    return [(inside.nonzero()[:, 0], [(inside & (sector == k)).nonzero()[:, 0] for k in range(_SECTORS)] if number in (1, 3) else [])
+            for number, inside in enumerate(bands)]
+
+
 def spectrum_measures(image: Tensor, mask: Tensor) -> Tensor:
     """(B,H,W) in measuring units and its tissue mask -> (B, len(SPECTRUM_NAMES))."""
     batch, height, width = image.shape
-    power = torch.fft.fft2((image - image.mean((1, 2), keepdim=True)) * _window(height, width, image)).abs().square() + 1.0
-    fy = torch.fft.fftfreq(height, device=image.device)[:, None]
-    fx = torch.fft.fftfreq(width, device=image.device)[None, :]
-    radius, angle = torch.hypot(fy, fx), torch.atan2(fy, fx) % math.pi
-    sector = (angle * (_SECTORS / math.pi)).long().clamp(max=_SECTORS - 1)
+    power = (torch.fft.fft2((image - image.mean((1, 2), keepdim=True)) * _window(height, width, image)).abs().square() + 1.0).flatten(1)
     rings, spread = [], []
-    for number, (low, high) in enumerate(_BANDS):
-        inside = (radius >= low) & (radius < high)
-        rings.append(power[:, inside].mean(1).log())
-        if number in (1, 3):
-            means = torch.stack([power[:, inside & (sector == k)].mean(1).log() for k in range(_SECTORS)], 1)
+    for ring, sectors in _places(height, width, image.device):
+        rings.append(power[:, ring].mean(1).log())
+        if sectors:
+            means = torch.stack([power[:, sector].mean(1).log() for sector in sectors], 1)
             centred = means - means.mean(1, keepdim=True)
             spread += [centred.std(1), centred.max(1).values]
     slopes = [rings[k] - rings[k + 1] for k in range(3)]

@@ -19,18 +19,37 @@ _FEW = 400
 
 def smooth(image: Tensor, size: int = 5) -> Tensor:
     """Box mean of (B,H,W) over `size` x `size` pixels (odd), edges by the pixels that exist."""
-    rows = F.avg_pool2d(image[:, None], (size, 1), stride=1, padding=(size // 2, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, size), stride=1, padding=(0, size // 2), count_include_pad=False)[:, 0]
+    if not image.is_cpu:
+        rows = F.avg_pool2d(image[:, None], (size, 1), stride=1, padding=(size // 2, 0), count_include_pad=False)
+        return F.avg_pool2d(rows, (1, size), stride=1, padding=(0, size // 2), count_include_pad=False)[:, 0]
+    reach = size // 2
+    for axis in (1, 2):  # the same sums in the same order, a tenth of the time: on a CPU pooling is not vectorised
+        count = image.shape[axis]
+        padded = F.pad(image, (0, 0, reach, reach) if axis == 1 else (reach, reach))
+        image = padded.narrow(axis, 0, count).clone()
+        for k in range(1, size):
+            image += padded.narrow(axis, k, count)
+        place = torch.arange(count)
+        exist = (place + reach).clamp(max=count - 1) - (place - reach).clamp(min=0) + 1
+        image /= exist[:, None] if axis == 1 else exist
+    return image
 
 
 def highest(image: Tensor, size: int) -> Tensor:
-    """Largest value of (B,H,W) over `size` x `size` pixels (odd)."""
-    rows = F.max_pool2d(image[:, None], (size, 1), stride=1, padding=(size // 2, 0))
-    return F.max_pool2d(rows, (1, size), stride=1, padding=(0, size // 2))[:, 0]
+    """Largest value of (B,H,W) over `size` x `size` pixels."""
+    before, after = size // 2, size - 1 - size // 2
+    for axis in (1, 2):
+        image = F.pad(image, (0, 0, before, after) if axis == 1 else (before, after), value=-torch.inf)
+        seen = 1
+        while seen < size:  # the largest of twice as many, until all are seen
+            step = min(seen, size - seen)
+            image = torch.maximum(image.narrow(axis, 0, image.shape[axis] - step), image.narrow(axis, step, image.shape[axis] - step))
+            seen += step
+    return image
 
 
 def _eroded(mask: Tensor, by: int) -> Tensor:
-    return -F.max_pool2d(-mask[:, None].to(torch.float32), 2 * by + 1, stride=1, padding=by)[:, 0] > 0.5
+    return highest((~mask).to(torch.float32), 2 * by + 1) < 0.5
 
 
 def tissue_mask(image: Tensor, modality: str) -> Tensor:

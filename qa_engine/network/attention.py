@@ -55,9 +55,9 @@ class WindowAttention(nn.Module):
             grid = grid.roll((-self.shift, -self.shift), (1, 2))
         n = GRID // WINDOW
         windows = grid.reshape(batch, n, WINDOW, n, WINDOW, width).permute(0, 1, 3, 2, 4, 5).reshape(batch * n * n, WINDOW ** 2, width)
-        q, k, v = self.qkv(windows).reshape(len(windows), WINDOW ** 2, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(windows).reshape(windows.shape[0], WINDOW ** 2, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         score = q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5 + self.bias[self.apart].permute(2, 0, 1)
-        mixed = (score.softmax(-1) @ v).transpose(1, 2).reshape(len(windows), WINDOW ** 2, width)
+        mixed = (score.softmax(-1) @ v).transpose(1, 2).reshape(windows.shape[0], WINDOW ** 2, width)
         back = self.out(mixed).reshape(batch, n, n, WINDOW, WINDOW, width).permute(0, 1, 3, 2, 4, 5).reshape(batch, GRID, GRID, width)
         if self.shift:
             back = back.roll((self.shift, self.shift), (1, 2))

@@ -114,7 +114,7 @@ class SwinTransformer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.downsample = nn.Conv2d(width, width, 3, stride=2, padding=1)
-        steps = torch.linspace(0, DROP_PATH, 2 * LAYERS).tolist()
+        steps = [DROP_PATH * k / (2 * LAYERS - 1) for k in range(2 * LAYERS)]
         self.layers = nn.ModuleList(SwinLayer(width, (steps[2 * k], steps[2 * k + 1])) for k in range(LAYERS))
         self.dropout = nn.Dropout(DROP)
 

@@ -59,9 +59,14 @@ def _number(text: str, default: float) -> float:
 
 
 def load_training_series(data: Path, modality: str, *, ship_only: bool = True, role: str = "patient") -> list[TrainingSeries]:
-    """All series of `modality` (CT or MR) with that `role`, in the order of the index; rows with `ship` other than yes only on request."""
+    """All series of `modality` (CT or MR) with that `role`, in the order of the index; rows with `ship` other than yes only on request.
+    `data` holds train/, or is such a folder itself (phantoms lie beside train/)."""
     rows = _ct(data, role) if modality == "CT" else _mr(data) if role == "patient" else _mr_phantoms(data)
     return [row for row in rows if row.ship or not ship_only]
+
+
+def _train(data: Path) -> Path:
+    return data / "train" if (data / "train").is_dir() else data
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -71,10 +76,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _ct(data: Path, role: str) -> list[TrainingSeries]:
     found = []
-    for row in _rows(data / "train" / "index.csv"):
+    for row in _rows(_train(data) / "index.csv"):
         if row["modality"] != "CT" or row["role"] != role:
             continue
-        with np.load(data / "train" / row["file"]) as z:
+        with np.load(_train(data) / row["file"]) as z:
             offset, keys = int(z["offset"]), sorted(k for k in z.files if k.startswith("j2k_"))
             slope, intercept = np.atleast_1d(z["slope"]), np.atleast_1d(z["intercept"])
             slices = [(np.asarray(Image.open(io.BytesIO(z[k].tobytes()))).astype(np.float32) - offset) * float(slope[i % len(slope)])
@@ -88,7 +93,7 @@ def _ct(data: Path, role: str) -> list[TrainingSeries]:
 
 
 def _mr(data: Path) -> list[TrainingSeries]:
-    return _png(data / "train", _rows(data / "train" / "index-mr.csv"), "patient")
+    return _png(_train(data), _rows(_train(data) / "index-mr.csv"), "patient")
 
 
 def _mr_phantoms(data: Path) -> list[TrainingSeries]:

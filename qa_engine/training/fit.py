@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from qa_engine.network.views import channels
 from qa_engine.prompts import DIMENSIONS, SIZES
 from qa_engine.targets import scale_of
 from qa_engine.training.cache import Cache
+from qa_engine.training.run_log import RunLog
 
 PROMPT_DROPOUT = 0.25
 TEMPERATURE = 0.1
@@ -126,14 +127,15 @@ def ranking(q: Tensor, truth: Tensor, slices: Tensor, rung: Tensor) -> Tensor:
     return (F.softplus(-(q[:, None] - q[None]) / TEMPERATURE) * weight).sum() / weight.sum().clamp(min=1)
 
 
-def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None,
-        progress: Callable[[str], None] = lambda line: None) -> tuple[MedIQA, Standard]:
-    """The fitted network in evaluation mode on the CPU, and how its axes are standardised."""
+def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None, progress: Callable[[str], None] = lambda line: None,
+        pretrained: Mapping[str, Tensor] | None = None, log: RunLog | None = None) -> tuple[MedIQA, Standard]:
+    """The fitted network in evaluation mode on the CPU, and how its axes are standardised; `pretrained`: the encoder of `training.pretrain`."""
     torch.manual_seed(settings.seed)
     generator = torch.Generator(settings.device).manual_seed(settings.seed)
     fitted = ~cache.held_out
     standard = standard_of(cache, fitted)
     network = MedIQA(SIZES)
+    network.load_state_dict({**network.state_dict(), **(pretrained or {})})
     rows = torch.from_numpy(np.flatnonzero(fitted))
     network.measure_mean.copy_(cache.measures[rows].mean(0))
     network.measure_std.copy_(cache.measures[rows].std(0).clamp(min=1e-3))
@@ -142,7 +144,7 @@ def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None,
     network.to(settings.device)
     step = Step(cache, curves_of(cache, settings.device), standard.to(settings.device), settings, generator)
     _fit_classical(network, step, rows, progress)
-    averaged = _fit_all(network, step, checkpoint, progress)
+    averaged = _fit_all(network, step, checkpoint, progress, log)
     return averaged.cpu().eval(), standard
 
 
@@ -167,7 +169,7 @@ def _fit_classical(network: MedIQA, step: Step, rows: Tensor, progress: Callable
             progress(f"measures {number}/{steps} loss {loss.item():.4f}")
 
 
-def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Callable[[str], None]) -> MedIQA:
+def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Callable[[str], None], log: RunLog | None) -> MedIQA:
     """Views and measures together, until the time is over; the running mean of the weights."""
     settings = step.settings
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=1e-2)
@@ -185,6 +187,8 @@ def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Cal
         averaged.update_parameters(network)
         if number % 20 == 0:
             average = loss.item() if number == 0 else 0.8 * average + 0.2 * loss.item()
+            if log is not None:
+                log.append(number, average)
             if number % (20 if settings.device == "cpu" else 500) == 0:
                 progress(f"network step {number} {100 * spent:.0f} % loss {average:.4f}")
             if checkpoint is not None and number % 200 == 0:

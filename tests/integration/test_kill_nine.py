@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
+from pydicom.uid import RLELossless, generate_uid
 from pynetdicom import AE, build_context
 
 from node.deliver.checkpoint import steady
@@ -23,11 +23,14 @@ SLICES = 500
 
 
 def long_series(folder: Path) -> list[pydicom.Dataset]:
-    """A simulated MR patient stretched along z to 500 slices of 256 x 256, as data sets."""
+    """A simulated MR patient stretched along z to 500 slices of 256 x 256, as data sets, run-length encoded so that a decoder is needed."""
     from qa_engine.simulation.dicom_series import write_sample
 
     write_sample("mr", folder, slices=10, size=256, seed=3)
     base = [pydicom.dcmread(p) for p in sorted(folder.iterdir())]
+    for ds in base:
+        ds.compress(RLELossless)
+        ds.save_as(ds.filename)
     series, sets = generate_uid(), []
     for k in range(SLICES):
         ds = pydicom.dcmread(base[k * len(base) // SLICES].filename)

@@ -105,6 +105,7 @@ def test_fit_and_evaluate_as_commands(tmp_path: Path, caches: list[Path]) -> Non
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "trial.json").read_text())
     assert json.loads(done.stdout)["calibration"] == card["calibration"] and card["measures"] == list(MEASURE_NAMES)
+    assert (tmp_path / "trial-run.csv").read_text().startswith("step,loss\n0,") and (tmp_path / "trial-run.png").is_file()
     done = mediqa("evaluate", *caches, "--profile", "trial", "--weights", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["calibration"]

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from node.cli import app, check
+from node.config import Config
 from node.receive.__main__ import open_storage
 from storage.schema import delivery, revision, series
 from tests.support.pacs import SmallPacs
@@ -49,7 +50,7 @@ def text(answer: dict[str, Any], what: str) -> str:
 
 @pytest.fixture(autouse=True)
 def with_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "model", lambda: check.Row("model", check.OK, "test"))
+    monkeypatch.setattr(check, "model", lambda settings: check.Row("model", check.OK, "test"))
 
 
 def test_all_is_well(tmp_path: Path) -> None:
@@ -144,10 +145,11 @@ def test_the_model_row_is_about_installed_weights(tmp_path: Path, monkeypatch: p
     import qa_engine
 
     monkeypatch.setattr(qa_engine, "__path__", [str(tmp_path)])
-    row = check.model()
+    row = check.model(Config())
     assert row.state == check.BAD and "abstained/no-model" in row.text and "mediqa model import" in row.text
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "mediqa-compact.safetensors").write_bytes(b"")
-    assert check.model() == row  # without its card it is of no use
+    assert check.model(Config()) == row  # without its card it is of no use
     (tmp_path / "weights" / "mediqa-compact.json").write_text('{"version": "7"}', encoding="utf-8")
-    assert check.model() == check.Row("model", check.OK, "mediqa-compact 7")
+    assert check.model(Config()) == check.Row("model", check.OK, "engine.profile is mediqa-compact 7")
+    assert check.model(Config(engine={"profile": "mediqa-other"})).state == check.BAD

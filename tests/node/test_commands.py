@@ -190,6 +190,8 @@ def test_models(tmp_path: Path) -> None:
     code, out, _ = mediqa("model", "list", "--json")
     assert code == 0 and {p["profile"] for p in json.loads(out)["profiles"] if p["usable"]} >= {"mediqa-compact"}
     assert mediqa("model", "list", "--quiet") == mediqa("model", "show", "--quiet") == (0, "", "")
+    shown, cells = mediqa("model", "show")[1], json.loads(mediqa("model", "show", "--json")[1])["cells"]
+    assert "Cells of the envelope" in shown and all(cell in shown for cell in cells) and cells["CT/trunk/3D"] >= 5
     assert "none-such" in one_line(1, "model", "show", "none-such")
     (tmp_path / "other.safetensors").write_bytes(b"no weights")
     (tmp_path / "other.json").write_text("{}", encoding="utf-8")

@@ -33,6 +33,12 @@ def test_air_and_the_edge_of_the_body_are_irrelevant() -> None:
     assert relevant_slices(volume([0.0, 0.0])).tolist() == [0, 1]  # rather all than none
 
 
+def test_noisy_slices_do_not_make_the_others_irrelevant() -> None:
+    """Noise lifts the air of an MR slice above what counts as air."""
+    shares = [0.0, 0.1, *[0.25] * 10, *[1.0] * 2, *[0.25] * 7]
+    assert relevant_slices(volume(shares, modality="MR")).tolist() == list(range(1, 21))
+
+
 @pytest.mark.parametrize(("count", "chosen"), [
     (1, [0]), (5, [0, 1, 2, 3, 4]), (7, list(range(7))), (21, [1, 4, 7, 10, 13, 16, 19]), (70, [5, 15, 25, 34, 44, 54, 64])])
 def test_the_middle_of_each_of_seven_regions(count: int, chosen: list[int]) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from node.report import overlay_words as words
 from node.report.context import RenderContext
-from node.report.overlay import LEFT, RIGHT, SIDE, TOP, chosen_for_thumbs, draw_overlay
-from node.report.overlay_canvas import BACKGROUND, SIZE, VERDICT_COLOURS, Canvas, writable
+from node.report.overlay import SIDE, TOP, draw_overlay
+from node.report.overlay_canvas import BACKGROUND, LEFT, RIGHT, SIZE, VERDICT_COLOURS, Canvas, writable
 from node.report.render import render_overlay_png
 from qa_engine.assessment import Assessment, Degradation, Finding, Quantity, SeriesFacts, SlicePicture
 from qa_engine.outcome import TABLE, End, Reason, Severity
@@ -56,6 +56,12 @@ def result(score: float = 61.0, interval: tuple[float, float] | None = None, ver
     return dataclasses.replace(base, **{**fields, **more})
 
 
+def with_outliers(a: Assessment, **places: str) -> Assessment:
+    """The same with outliers: index, as `k7`, -> kind."""
+    slices = tuple(dataclasses.replace(s, outlier=places.get(f"k{k}", "")) for k, s in enumerate(a.slices))
+    return dataclasses.replace(a, slices=slices)
+
+
 def abstained(reason: Reason, **more: object) -> Assessment:
     """A series without a number."""
     end = next(row.end for row in TABLE if row.reason is reason)
@@ -71,6 +77,8 @@ def long_context() -> RenderContext:
 CASES = {
     **{f"score-{s}-{v}": (result(score=s, verdict=v), CONTEXT) for s in (0.0, 7.0, 100.0) for v in ("Good", "Usable", "Reject")},
     **{f"slices-{n}": (result(slices=n, stack=n), CONTEXT) for n in (1, 2, 3, 6, 7, 41)},
+    **{f"outliers-{n}": (with_outliers(result(slices=7 + n, stack=2600, score=100.0), k2="noise", **more), CONTEXT)
+       for n, more in ((1, {}), (2, {"k3": "structure"}), (3, {"k5": "blur", "k9": "structure"}))},
     "thousand": (result(slices=7, stack=12345), CONTEXT),
     "full-policy": (result(slices=300, stack=300), CONTEXT),
     "long-names": (result(name=LONG, region="whole-body chest", facts=SeriesFacts(series_number=2 ** 31 - 1, stack_size=99999, ends=("R", "L"),
@@ -208,16 +216,6 @@ def test_slices_that_are_not_square_keep_their_shape() -> None:
     column = np.asarray(draw_overlay(a, CONTEXT).image)[TOP + 4:TOP + SIDE - 4, LEFT + 300, 0]
     assert (column == 200).sum() == round((SIDE - 8) / 4)
     assert np.all(column[60:150] == 0) and np.all(column[-150:-70] == 0)
-
-
-def test_thumbnails_are_in_order_and_hold_the_worst_slice() -> None:
-    a = result(slices=41)
-    slices = tuple(dataclasses.replace(s, score=1.0 if k == 17 else 60.0) for k, s in enumerate(a.slices))
-    chosen = chosen_for_thumbs(slices)
-    assert len(chosen) == 7 and chosen == sorted(chosen) and 17 in chosen
-    assert chosen_for_thumbs(slices[:3]) == [0, 1, 2]
-    told = drawn(dataclasses.replace(a, slices=slices))
-    assert "18 worst" in told and "7 of 41 scored slices, feet to head" in told
 
 
 def test_one_image_has_no_profile_but_words() -> None:

@@ -32,7 +32,7 @@ def finish(source: Tensor, changed: Tensor, modality: str) -> Tensor:
     lowest = source.amin((1, 2), keepdim=True)
     share = (source == lowest).float().mean((1, 2), keepdim=True)
     floor = torch.where(share > 2e-4, lowest, torch.full_like(lowest, -torch.inf))
-    if modality == "MR":
+    if modality != "CT":
         floor = torch.where(lowest >= 0, torch.clamp(floor, min=0.0), floor)
     whole = (source == source.round()).all(2, keepdim=True).all(1, keepdim=True)
     kept = torch.where(whole, changed.round(), changed)

@@ -11,14 +11,23 @@ import math
 import torch
 from torch import Tensor
 
-from qa_engine.measures.tissue import rms, tissue_mask
+from qa_engine.measures.tissue import highest, rms, tissue_mask
 from qa_engine.simulation.degradations.chain import add_scaled
 from qa_engine.simulation.degradations.ct_rays import Rays, from_grid, rays, to_grid
 from qa_engine.simulation.degradations.damage import AddedDamage
 
 GRID, VIEWS = 256, 384
 TRIES = 3
+THIN = 7
+"""Pixels of the grid."""
 LARGEST_MM, LARGEST_TURN = 25.0, math.radians(8.0)
+
+
+def patient(small: Tensor) -> Tensor:
+    """(B,N,N) relative to water without what is thin everywhere: the table stays where it is."""
+    inside = (small > 0.4).to(small.dtype)
+    thick = highest(-highest(-inside, THIN), THIN)
+    return small * highest(thick, THIN)
 
 
 def courses(batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -57,7 +66,7 @@ def motion(image: Tensor, spacing_mm: Tensor, rms_hu: Tensor, generator: torch.G
     mask = tissue_mask(image, modality)
     pixel_mm = spacing_mm.to(image.device).amax(1) * max(shape) / GRID
     fan = rays(GRID, VIEWS, 2 * GRID, str(image.device))
-    spectra = fan.project(to_grid(image, GRID))
+    spectra = fan.project(patient(to_grid(image, GRID)))
     start = torch.randint(0, 2 * VIEWS, (len(image), 1), generator=generator, device=image.device)
     unit = courses(len(image), generator, image.device) * torch.stack([1 / pixel_mm, 1 / pixel_mm, torch.full_like(pixel_mm, math.radians(0.5))], 1)[..., None]
     limit = torch.stack([LARGEST_MM / pixel_mm, LARGEST_MM / pixel_mm, torch.full_like(pixel_mm, LARGEST_TURN)], 1)

@@ -20,6 +20,9 @@ from qa_engine.simulation.degradations.damage import AddedDamage
 CENTRE = 0.06
 """Share of the phase-encode lines around the centre that stay unmoved, so that nothing shifts as a whole."""
 TRIES = 4
+LARGEST_SCALE = 10.0
+LATEST = 0.4
+"""Share of the way to the last line by which a movement happens: the outermost lines show nothing of it."""
 
 
 def _moved(image: Tensor, shift_px: Tensor, turn: Tensor) -> Tensor:
@@ -42,7 +45,7 @@ def motion(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch
     events = int(torch.randint(2, 5, (1,), generator=generator, device=image.device).item())
     shift = torch.randn((events, batch, 2), generator=generator, device=image.device, dtype=image.dtype)
     turn = torch.randn((events, batch), generator=generator, device=image.device, dtype=image.dtype) * math.radians(1.0)
-    start = torch.rand((events, batch), generator=generator, device=image.device)
+    start = LATEST * torch.rand((events, batch), generator=generator, device=image.device)
     order = torch.fft.fftfreq(height, device=image.device)
     centre = order.abs() < CENTRE / 2
     size = torch.ones(batch, device=image.device, dtype=image.dtype)
@@ -63,7 +66,7 @@ def motion(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch
             break
         size = (size * ratio.clamp(0.2, 5.0)).clamp(0.02, 60.0)
     # what the movements could not reach or overshot is met by scaling the error image itself
-    result = image + (result - image) * (wanted / error.clamp(min=1e-9)).clamp(max=4.0)[:, None, None]
+    result = image + (result - image) * (wanted / error.clamp(min=1e-9)).clamp(max=LARGEST_SCALE)[:, None, None]
     if float(image.min()) >= 0:
         result = result.clamp(min=0)
     return finish(image, result, modality), replace(AddedDamage.none(signal), artefact=rms(result - image, mask))
