@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qa_engine.measures.acquired import acquired_limits, on_acquired_matrix
-from qa_engine.measures.tissue import masked_quantile, masked_quantiles, smooth
+from qa_engine.measures.tissue import highest, masked_quantile, masked_quantiles, smooth
 
 _LAGS = (1, 2, 3, 4, 6)
 NOISE_NAMES = ("noise_mode_7", "local_std5_q10", "local_std5_q50", "local_std11_q10", "local_std11_q50", "immerkaer",
                "band1", "band2", "band3", "band4", "hh1", "hh2", "hh3", "lh1", "lh2", "lh3", "hl1", "hl2", "hl3",
-               *(f"rowcorr{k}" for k in _LAGS), *(f"colcorr{k}" for k in _LAGS), "kurtosis", "air_std", "air_level", "air_structure",
-               "std_dark", "std_middle", "std_bright")
+               *(f"rowcorr{k}" for k in _LAGS), *(f"colcorr{k}" for k in _LAGS), "kurtosis", "air_std",
+               "air_level", "air_structure", "air_beside_a", "air_beside_b", "std_dark", "std_middle", "std_bright")
 _TINY = 1e-3
 CALM, CALM_SHARE = 0.15, 0.9
 """Quantile of the local levels, and that quantile of white noise over its standard deviation."""
@@ -124,11 +124,18 @@ def noise_measures(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def _air(image: Tensor, air: Tensor, has_negatives: bool) -> Tensor:
-    """(B,2) logarithms: level of air above its floor, and how much its smoothed level varies (ghosts, streaks): 90 % over 10 % quantile."""
+    """(B,4) logarithms: level of air above its floor; how much its smoothed level varies (ghosts, streaks): 90 % over 10 % quantile; level of
+    the air beside the body along either axis over the level of all air, the higher first: ghosts lie along the phase-encode direction."""
     raised = image + 1024.0 if has_negatives else image
     level = masked_quantile(raised, air, 0.5)
-    low, high = masked_quantiles(smooth(raised, 9), air, (0.1, 0.9)).unbind(1)
-    return torch.stack([level.clamp(min=0.3).log(), ((high + 1.0) / (low + 1.0).clamp(min=0.3)).clamp(min=1e-2).log()], 1)
+    soft = smooth(raised, 9)
+    low, high = masked_quantiles(soft, air, (0.1, 0.9)).unbind(1)
+    far = highest((~air).to(image.dtype), 11) == 0
+    rows = (~air).sum(2, keepdim=True) > 0.15 * image.shape[2]
+    columns = (~air).sum(1, keepdim=True) > 0.15 * image.shape[1]
+    beside = torch.stack([masked_quantile(soft, far & part, 0.75) for part in (rows & ~columns, columns & ~rows)], 1)
+    beside = ((beside + 1.0) / (level[:, None] + 1.0)).clamp(min=1e-2).log().sort(1, descending=True).values
+    return torch.cat([torch.stack([level.clamp(min=0.3).log(), ((high + 1.0) / (low + 1.0).clamp(min=0.3)).clamp(min=1e-2).log()], 1), beside], 1)
 
 
 def _by_brightness(image: Tensor, five: Tensor, mask: Tensor) -> Tensor:

@@ -22,8 +22,11 @@ CALM_SHARE = 0.35
 """Share of soft tissue, where it changes least, in which CT noise is looked for: fat beside muscle has a mode of its own."""
 WITNESS = 0.85
 """Noise from the difference of neighbouring slices over that of the mode, 64 CT series (rho 0.98)."""
-REFERENCE_MM = 0.9
-"""MR noise is compared at this pixel or coarser: what finer pixels show beyond it disappears when they are averaged."""
+REFERENCE_WIDTH_MM = {"CT": 1.8, "MR": 2.0}
+RESOLUTION_EXPONENT = {"CT": 1.5, "MR": 2.0}
+"""Noise is compared as the same dose or scan time would show it at the reference width. CT: variance ~ 1 / (dose * width^3) (Brooks and Di
+Chiro 1976, Med Phys 3:237). MR: signal to noise ~ area of the voxel. So a sharp kernel is not called noisy for resolving more, and smoothing
+takes no noise away."""
 SMOOTHED = 0.55
 """What the 3 x 3 mean before the edges adds to their width, over its own size; taken off in quadrature."""
 
@@ -31,7 +34,7 @@ SMOOTHED = 0.55
 @dataclass(frozen=True)
 class Physics:
     """Of B slices, each (B,): noise as measured (HU, or thousandths of tissue signal on the acquired matrix), calm noise on the matrix as it
-    is, and what compares slices: `stated` noise (HU, or share of tissue signal at REFERENCE_MM) and width (mm). limits (B,2): acquired share
+    is, and what compares slices: `stated` noise (HU, or share of tissue signal, at the reference width) and width (mm). limits (B,2): acquired share
     of the Nyquist frequency, 1 for CT. edge: width (mm) at edges inside the image; skin: width (mm) at the skin, 0 where it cannot be told."""
 
     noise: Tensor
@@ -50,9 +53,9 @@ class Physics:
         return torch.cat([torch.stack(rows, 1).clamp(min=1e-4).log(), seen[:, None].to(self.noise.dtype)], 1)
 
 
-def reference_factor(limits: Tensor, spacing_mm: Tensor) -> Tensor:
-    """(B,) what averaging an MR slice to pixels of REFERENCE_MM leaves of its noise: acquired pixel over REFERENCE_MM, at most 1."""
-    return ((spacing_mm / limits).prod(1).sqrt() / REFERENCE_MM).clamp(max=1.0)
+def reference_factor(width_mm: Tensor, modality: str) -> Tensor:
+    """(B,) factor from noise as it is to noise at the reference width."""
+    return (width_mm / REFERENCE_WIDTH_MM[modality]) ** RESOLUTION_EXPONENT[modality]
 
 
 def physics_of(unit: Tensor, mask: Tensor, spacing_mm: Tensor, modality: str) -> Physics:
@@ -64,9 +67,9 @@ def physics_of(unit: Tensor, mask: Tensor, spacing_mm: Tensor, modality: str) ->
     calm = calm_noise(unit, mask)
     if modality != "CT":
         noise, limits = acquired_noise(unit, mask)
-        return Physics(noise, calm, noise / 1000.0 * reference_factor(limits, spacing_mm), edge, limits, edge, skin)
-    noise = noise_mode(unit, calm_tissue(unit, mask))
-    return Physics(noise, calm, WITNESS * noise, torch.where(skin > 0, skin, edge), torch.ones_like(spacing_mm), edge, skin)
+        return Physics(noise, calm, noise / 1000.0 * reference_factor(edge, modality), edge, limits, edge, skin)
+    noise, width = noise_mode(unit, calm_tissue(unit, mask)), torch.where(skin > 0, skin, edge)
+    return Physics(noise, calm, WITNESS * noise * reference_factor(width, modality), width, torch.ones_like(spacing_mm), edge, skin)
 
 
 def calm_tissue(unit: Tensor, mask: Tensor) -> Tensor:

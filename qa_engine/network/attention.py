@@ -66,13 +66,15 @@ class WindowAttention(nn.Module):
 
 
 class PromptedLayer(nn.Module):
-    """Two windowed attention blocks (unshifted, shifted), then y = x + FC(prompt) with an FC of this layer's own."""
+    """Two windowed attention blocks (unshifted, shifted), then y = x + tanh(gate) FC(prompt) with an FC and a gate of this layer's own; the
+    gate starts at zero, so that prompts are let in only where they help."""
 
     def __init__(self, width: int, prompt_width: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(WindowAttention(width, 0), WindowAttention(width, WINDOW // 2))
         self.inject = nn.Linear(prompt_width, width)
+        self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, prompt: Tensor) -> Tensor:
         """(B, tokens of one view, C), (B, P) -> (B, tokens, C)."""
-        return self.blocks(x) + self.inject(prompt)[:, None]
+        return self.blocks(x) + torch.tanh(self.gate) * self.inject(prompt)[:, None]

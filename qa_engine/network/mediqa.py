@@ -2,8 +2,8 @@
 
     views (V,3,96,96) -> convolutional stem, features from three depths -> tokens (V * 144, C)
       -> transposed attention -> prompted windowed attention x 2 -> transposed attention -> prompted windowed attention
-      -> dual head per token (score of each axis, weight): axis = sum(score * weight) / sum(weight)
-      -> late fusion with the classical measures -> axes; slice weight = softmax over the slices of a trained head
+      -> head (dual or FiLM) -> late fusion with the classical measures -> axes; slice weight = softmax over the slices of a trained head
+    measures (M,) -> boosted trees -> axes, blended with the network's
 
 Axes are corrections, bounded, of what is measured directly: noise and width have estimates among the measures, artefact starts at its mean.
 So a slice unlike all that were fitted still gets the noise that it shows.
@@ -19,9 +19,13 @@ from torch import Tensor, nn
 from qa_engine.measures import MEASURE_NAMES
 from qa_engine.measures.physics import DIRECT_NAMES
 from qa_engine.network.attention import GRID, PromptedLayer, TransposedAttention
+from qa_engine.network.heads import head_of
+from qa_engine.network.trees import Trees
 from qa_engine.network.views import CHANNELS
 
 AXES = 3
+KINDS = ("noise", "blur", "streak", "ring", "motion", "ghost", "undersampling")
+"""What the side head tells apart."""
 LARGEST_CORRECTION = 3.0
 """Standard deviations of the logarithm of the physics in the ladder."""
 _MODALITY = MEASURE_NAMES.index("is_mr")
@@ -30,11 +34,13 @@ _DIRECT = [MEASURE_NAMES.index(name) for name in DIRECT_NAMES]
 
 @dataclass(frozen=True)
 class Output:
-    """axes (N,3) standardised logarithms of noise, width, artefact; weight_logit (N,); features (N,F): all that the last layers see."""
+    """axes (N,3) standardised logarithms of noise, width, artefact; weight_logit (N,); features (N,F): all that the last layers see;
+    kinds (N, len(KINDS)) logits of the degradations that are there."""
 
     axes: Tensor
     weight_logit: Tensor
     features: Tensor
+    kinds: Tensor
 
 
 def bounded(correction: Tensor) -> Tensor:
@@ -74,9 +80,11 @@ class Stem(nn.Module):
 
 
 class MedIQA(nn.Module):
-    """prompts: number of words of each of the four prompt tables (dimension, modality, region, type); index 0 is unknown."""
+    """prompts: number of words of each of the four prompt tables (dimension, modality, region, type); index 0 is unknown. head: "dual" or
+    "film". trees: (trees, nodes) of the boosted trees of each modality, (0, 0) without them."""
 
-    def __init__(self, prompts: tuple[int, int, int, int], width: int = 64, prompt_width: int = 32) -> None:
+    def __init__(self, prompts: tuple[int, int, int, int], width: int = 64, prompt_width: int = 32, head: str = "dual",
+                 trees: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         self.stem = Stem(width)
         self.tables = nn.ModuleList(nn.Embedding(n, prompt_width // 4) for n in prompts)
@@ -85,20 +93,24 @@ class MedIQA(nn.Module):
         self.place = nn.Parameter(torch.zeros(2, 1, width))  # native crop, whole view
         self.mix1, self.mix2 = TransposedAttention(width), TransposedAttention(width)
         self.layers = nn.ModuleList(PromptedLayer(width, prompt_width) for _ in range(3))
-        self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, AXES))
-        self.weight = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, AXES), nn.Sigmoid())
+        self.head = head_of(head, width, prompt_width, AXES)
         measures = len(MEASURE_NAMES)
+        self.prompt_gate = nn.Parameter(torch.zeros(()))
         self.classical = nn.Sequential(nn.Linear(measures + prompt_width, 128), nn.GELU(), nn.Dropout(0.1), nn.Linear(128, 64), nn.GELU())
-        self.fuse = nn.Sequential(nn.Linear(64 + 2 * width + AXES, 96), nn.GELU(), nn.Dropout(0.1), nn.Linear(96, AXES))
+        features = 64 + 2 * width + AXES
+        self.fuse = nn.Sequential(nn.Linear(features, 96), nn.GELU(), nn.Dropout(0.1), nn.Linear(96, AXES))
         self.from_measures = nn.Linear(64, AXES)
-        for last in (self.score[-1], self.fuse[-1], self.from_measures):
+        for last in (self.fuse[-1], self.from_measures):
             nn.init.normal_(last.weight, std=0.01)
             nn.init.zeros_(last.bias)
-        self.slice_weight = nn.Sequential(nn.Linear(64 + 2 * width + AXES, 32), nn.GELU(), nn.Linear(32, 1))
+        self.slice_weight = nn.Sequential(nn.Linear(features, 32), nn.GELU(), nn.Linear(32, 1))
+        self.kinds = nn.Linear(features, len(KINDS))
         self.register_buffer("measure_mean", torch.zeros(measures))
         self.register_buffer("measure_std", torch.ones(measures))
         self.register_buffer("axis_mean", torch.zeros(2, AXES))
         self.register_buffer("axis_std", torch.ones(2, AXES))
+        self.register_buffer("blend", torch.zeros(2, AXES))  # share of the trees, CT and MR
+        self.trees = nn.ModuleList(Trees(AXES, *trees) for _ in range(2)) if trees[0] else None
 
     def directly(self, measures: Tensor) -> Tensor:
         """(N,M) -> (N,3) standardised axes by the estimates among the measures alone."""
@@ -110,7 +122,7 @@ class MedIQA(nn.Module):
     def from_classical(self, measures: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
         """(N,M) raw measures, (N,4) prompt indices -> hidden (N,64) and corrections (N,3) by the measures and prompts."""
         scaled = ((measures - self.measure_mean) / self.measure_std).clamp(-6, 6)
-        hidden = self.classical(torch.cat([scaled, self.prompt(prompts)], 1))
+        hidden = self.classical(torch.cat([scaled, torch.tanh(self.prompt_gate) * self.prompt(prompts)], 1))
         return hidden, self.from_measures(hidden)
 
     def prompt(self, prompts: Tensor) -> Tensor:
@@ -135,13 +147,17 @@ class MedIQA(nn.Module):
     def answer(self, features: Tensor, measures: Tensor) -> Output:
         """The last layers: features (N,F) as `forward` tells them and raw measures (N,M) -> the output."""
         hidden, seen = features[:, :self.from_measures.in_features], features[:, -AXES:]
-        axes = self.directly(measures) + bounded(self.from_measures(hidden) + seen + self.fuse(features))
-        return Output(axes, self.slice_weight(features)[:, 0], features)
+        direct = self.directly(measures)
+        axes = direct + bounded(self.from_measures(hidden) + seen + self.fuse(features))
+        if self.trees is not None:
+            row = measures[:, _MODALITY].round().long()
+            grown = torch.where(row[:, None] == 1, self.trees[1](measures), self.trees[0](measures))
+            axes = axes + self.blend[row] * (direct + bounded(grown) - axes)
+        return Output(axes, self.slice_weight(features)[:, 0], features, self.kinds(features))
 
     def forward(self, views: Tensor, measures: Tensor, prompts: Tensor) -> Output:
         """views (N,V,3,96,96), the last one the whole slice; measures (N,M) raw; prompts (N,4) indices."""
-        tokens = self.encode(views, self.prompt(prompts))
-        weight = self.weight(tokens)
-        seen = (self.score(tokens) * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+        prompt = self.prompt(prompts)
+        tokens = self.encode(views, prompt)
         classical, _ = self.from_classical(measures, prompts)
-        return self.answer(torch.cat([classical, pooled_tokens(tokens), seen], 1), measures)
+        return self.answer(torch.cat([classical, pooled_tokens(tokens), self.head(tokens, prompt)], 1), measures)

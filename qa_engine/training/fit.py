@@ -21,11 +21,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from qa_engine.measures import MEASURE_NAMES
 from qa_engine.measures.physics import DIRECT_NAMES
-from qa_engine.network.mediqa import MedIQA, bounded
+from qa_engine.network.mediqa import KINDS, MedIQA, bounded
 from qa_engine.network.views import channels
 from qa_engine.prompts import DIMENSIONS, SIZES
 from qa_engine.targets import scale_of
 from qa_engine.training.cache import Cache
+from qa_engine.training.ladder import LADDERS
 from qa_engine.training.run_log import RunLog
 
 PROMPT_DROPOUT = 0.25
@@ -38,9 +39,11 @@ EXACT = [MEASURE_NAMES.index(name) for name in ("is_mr", *DIRECT_NAMES)]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """minutes bounds the second stage; crops of a slice per step; seed of everything; device: cpu or cuda:N."""
+    """minutes bounds the second stage, or `steps` where given (the same seed then gives the same weights); crops of a slice per step; seed of
+    everything; device: cpu or cuda:N. What ablations vary: head (dual or film), views (both, crops or whole), prompts, ranking."""
 
     minutes: float = 12.0
+    steps: int | None = None
     classical_epochs: int = 120
     series_per_step: int = 4
     slices_per_series: int = 2
@@ -49,6 +52,10 @@ class FitSettings:
     rate: float = 1.5e-3
     seed: int = 0
     device: str = "cpu"
+    head: str = "dual"
+    views: str = "both"
+    prompts: bool = True
+    ranking: bool = True
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None, pro
     generator = torch.Generator(settings.device).manual_seed(settings.seed)
     fitted = ~cache.held_out
     standard = standard_of(cache, fitted)
-    network = MedIQA(SIZES)
+    network = MedIQA(SIZES, head=settings.head)
     network.load_state_dict({**network.state_dict(), **(pretrained or {})})
     rows = torch.from_numpy(np.flatnonzero(fitted))
     network.measure_mean.copy_(cache.measures[rows].mean(0))
@@ -176,7 +183,7 @@ def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Cal
     averaged = AveragedModel(network, avg_fn=lambda mean, now, n: mean + (now - mean) * max(1.0 / MEMORY, 9.0 / (10.0 + n)))
     began, number, average = time.monotonic(), 0, 0.0
     network.train()
-    while (spent := (time.monotonic() - began) / (60 * settings.minutes)) < 1.0:
+    while (spent := number / settings.steps if settings.steps else (time.monotonic() - began) / (60 * settings.minutes)) < 1.0:
         for group in optimiser.param_groups:
             group["lr"] = settings.rate * max(0.02, 0.5 * (1 + np.cos(np.pi * spent))) * min(1.0, (number + 1) / 20)
         loss = step.loss(network)
@@ -197,6 +204,21 @@ def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Cal
     return averaged.module
 
 
+def chosen_views(which: str, native: list[int], whole: int) -> list[int]:
+    """Numbers of the views shown: native crops and the whole slice, or one of the two; the last always takes the whole view's place."""
+    return {"both": [*native, whole], "crops": native, "whole": [whole]}[which]
+
+
+def kinds_of_rungs(cache: Cache) -> Tensor:
+    """(N, len(KINDS)) 1 where the rung of a row added that kind; low dose is noise."""
+    table = {}
+    for mr, modality in enumerate(("CT", "MR")):
+        for rung, steps in enumerate(LADDERS[modality]):
+            added = {"noise" if step[0] == "dose" else step[0] for step in steps}
+            table[(mr, rung)] = [float(kind in added) for kind in KINDS]
+    return torch.tensor([table[(int(mr), int(rung))] for mr, rung in zip(cache.is_mr.tolist(), cache.rung, strict=True)])
+
+
 class Step:
     """The cache on the device, and one draw of it: series of both modalities, a few slices of each, identity and a few rungs."""
 
@@ -205,6 +227,7 @@ class Step:
         self.device = settings.device
         self.views, self.measures, self.physics = (t.to(self.device) for t in (cache.views, cache.measures, cache.physics))
         self.prompts, self.is_mr = cache.prompts.to(self.device), cache.is_mr.to(self.device)
+        self.kinds = kinds_of_rungs(cache).to(self.device)
         self.random = np.random.default_rng(settings.seed)
         self.rows: list[dict[str, dict[tuple[str, int], dict[int, dict[int, int]]]]] = [{}, {}]
         """Per modality: subject -> (series, draw) -> place -> rung -> row, of rows that are fitted."""
@@ -236,13 +259,15 @@ class Step:
     def loss(self, network: MedIQA) -> Tensor:
         """Of one draw."""
         rows, slices, of_series, rung = self.draw()
-        crops = [*sorted(self.random.permutation(self.views.shape[1] - 1)[: self.settings.crops].tolist()), self.views.shape[1] - 1]
+        native = sorted(self.random.permutation(self.views.shape[1] - 1)[: self.settings.crops].tolist())
+        crops = chosen_views(self.settings.views, native, self.views.shape[1] - 1)
         is_mr = self.is_mr[rows]
         seen = channels(self.views[rows][:, crops].float(), is_mr)
         turn = int(self.random.integers(4))
         seen = seen.flip(-1) if turn % 2 else seen
         seen = seen.flip(-2) if turn // 2 else seen
-        out = network(seen, self.jittered(network, rows, 0.03), dropped(self.prompts[rows], self.generator))
+        prompts = dropped(self.prompts[rows], self.generator) if self.settings.prompts else torch.zeros_like(self.prompts[rows])
+        out = network(seen, self.jittered(network, rows, 0.03), prompts)
         direct = F.smooth_l1_loss(out.axes, self.standard.of(self.physics[rows], is_mr))
         q = self.curves.quality(self.standard.physics(out.axes, is_mr), rows)
         truth = self.curves.quality(self.physics[rows], rows)
@@ -256,4 +281,5 @@ class Step:
         share = 1.0 / together.sum(1)
         whole = (share * (together @ (weight * q) - together @ (wanted * truth)).square()).sum() / share.sum()
         apart = (weight * (weight.clamp(min=1e-6) / wanted).log()).sum() / share.sum()
-        return 2.0 * direct + 0.8 * ordered + 2.0 * whole + 0.2 * apart
+        named = F.binary_cross_entropy_with_logits(out.kinds, self.kinds[rows])
+        return 2.0 * direct + (0.8 if self.settings.ranking else 0.0) * ordered + 2.0 * whole + 0.2 * apart + 0.1 * named

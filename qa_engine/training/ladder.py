@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qa_engine.measures import measure, normalised
-from qa_engine.measures.acquired import acquired_limits
 from qa_engine.measures.noise import noise_mode
 from qa_engine.measures.physics import calm_tissue, physics_of, reference_factor
 from qa_engine.network.views import slice_views
@@ -26,16 +25,25 @@ from qa_engine.targets import FLOOR, purpose_of
 from qa_engine.training.dataset import TrainingSeries
 from qa_engine.training.parameters import vector
 
-Step = tuple[str, float, float]
-"""Kind and range of the severity; noise of CT as a multiple of the slice's own noise (at least 6 HU), of MR as stated at REFERENCE_MM."""
+Step = tuple[str, float, float, str]
+"""Kind, range of the severity, and what it is a multiple of: "" for the kind's own unit, "own" for the noise or width of the slice itself,
+"reference" for noise at the reference width. Mild (rungs 1 and MILD_BLUR) is what a meter tells from the habit of one protocol, no less:
+noise times 1.25 to 1.6 (MR 1.3 to 1.7), width times 1.12 to 1.25 (1.14 to 1.3)."""
 LADDERS: dict[str, tuple[tuple[Step, ...], ...]] = {
-    "CT": ((), (("noise", 0.5, 1.0),), (("noise", 1.3, 2.6),), (("noise", 2.6, 6.0),), (("dose", 0.08, 0.5),), (("blur", 0.8, 1.4),),
-           (("blur", 1.6, 2.6),), (("blur", 2.6, 4.5),), (("streak", 8.0, 16.0),), (("streak", 20.0, 50.0),), (("ring", 8.0, 30.0),),
-           (("motion", 10.0, 50.0),), (("noise", 0.7, 3.0), ("blur", 0.8, 3.0)), (("dose", 0.1, 0.6), ("streak", 8.0, 40.0))),
-    "MR": ((), (("noise", 0.015, 0.03),), (("noise", 0.04, 0.08),), (("noise", 0.1, 0.22),), (("blur", 0.7, 1.3),), (("blur", 1.5, 2.4),),
-           (("blur", 2.4, 4.0),), (("motion", 0.02, 0.04),), (("motion", 0.05, 0.1),), (("motion", 0.1, 0.25),),
-           (("noise", 0.02, 0.1), ("motion", 0.03, 0.12)), (("noise", 0.02, 0.1), ("blur", 0.8, 2.5))),
+    "CT": ((), (("noise", 0.75, 1.25, "own"),), (("noise", 1.3, 2.6, "own"),), (("noise", 2.6, 6.0, "own"),), (("dose", 0.08, 0.5, ""),),
+           (("blur", 0.5, 0.75, "own"),), (("blur", 0.75, 1.3, "own"),), (("blur", 1.3, 2.4, "own"),), (("streak", 8.0, 16.0, ""),),
+           (("streak", 20.0, 50.0, ""),), (("ring", 8.0, 30.0, ""),), (("motion", 10.0, 50.0, ""),),
+           (("noise", 0.7, 3.0, "own"), ("blur", 0.4, 1.6, "own")), (("dose", 0.1, 0.6, ""), ("streak", 8.0, 40.0, ""))),
+    "MR": ((), (("noise", 0.8, 1.4, "own"),), (("noise", 0.04, 0.08, "reference"),), (("noise", 0.1, 0.22, "reference"),),
+           (("motion", 0.02, 0.04, ""),), (("blur", 0.55, 0.85, "own"),), (("blur", 0.85, 1.3, "own"),), (("blur", 1.3, 2.2, "own"),),
+           (("motion", 0.05, 0.1, ""),), (("motion", 0.1, 0.25, ""),), (("ghost", 0.04, 0.25, ""),), (("undersampling", 0.03, 0.15, ""),),
+           (("noise", 0.02, 0.1, "reference"), ("motion", 0.03, 0.12, "")), (("noise", 0.02, 0.1, "reference"), ("blur", 0.5, 1.3, "own"))),
 }
+MILD_NOISE, MILD_BLUR = 1, 5
+MILD_ARTEFACT = {"CT": 8, "MR": 4}
+"""Rungs of mild damage of each axis."""
+LEAST_OWN_NOISE = {"CT": 6.0, "MR": 0.008}
+"""HU and share of tissue signal: multiples of the slice's own noise are taken of at least so much."""
 SMALLEST = 64
 """Slices with fewer pixels a side are left out."""
 STRONGEST_NOISE = {"CT": 400.0, "MR": 0.5}
@@ -74,17 +82,18 @@ class Version:
 
 
 def own_physics(images: Sequence[Tensor], spacing_mm: Tensor, modality: str) -> np.ndarray:
-    """(N,3) noise, width, artefact (0) of slices (1,H,W) of one series as received, by `measures.physics`; where a CT slice shows no clear
-    skin, the width of the others stands for it."""
+    """(N,3) noise at the reference width, width, artefact (0) of slices (1,H,W) of one series as received, by `measures.physics`; where a CT
+    slice shows no clear skin, the width of the others stands for it."""
     found = []
     for image in images:
         unit, mask, _ = normalised(image, modality)
         found.append(physics_of(unit, mask, spacing_mm, modality))
-    noise, width = torch.cat([f.stated for f in found]).numpy(), torch.cat([f.width for f in found]).numpy()
-    seen = torch.cat([f.skin for f in found]).numpy() > 0
-    if modality == "CT" and seen.any():
-        width = np.where(seen, width, np.median(width[seen]))
-    return np.stack([noise, width, np.zeros_like(width)], 1)
+    stated, width = torch.cat([f.stated for f in found]), torch.cat([f.width for f in found])
+    noise = stated / reference_factor(width, modality)
+    seen = torch.cat([f.skin for f in found]) > 0
+    if modality == "CT" and bool(seen.any()):
+        width = torch.where(seen, width, width[seen].median())
+    return torch.stack([noise * reference_factor(width, modality), width, torch.zeros_like(width)], 1).numpy()
 
 
 def zero_filled(image: Tensor) -> Tensor:
@@ -107,18 +116,21 @@ def _seed(*words: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:7], "big")
 
 
-def apply_rung(image: Tensor, spacing_mm: Tensor, rung: tuple[Step, ...], unit_noise: float, generator: torch.Generator,
+def apply_rung(image: Tensor, spacing_mm: Tensor, rung: tuple[Step, ...], own: np.ndarray, generator: torch.Generator,
                modality: str) -> tuple[Tensor, AddedDamage]:
-    """Degrade (1,H,W) by the steps of one rung, severities drawn log-uniformly from `generator`; noise in multiples of `unit_noise`.
+    """Degrade (1,H,W) with its own physics (3,) by the steps of one rung, severities drawn log-uniformly from `generator`.
 
     Added CT noise is what shows where the source's noise was measured: the mode of its local standard deviation in calm tissue.
     """
     result, damage = degrade("identity", image, spacing_mm, torch.zeros(len(image)), generator, modality)
-    for kind, low, high in rung:
+    factor = float(reference_factor(torch.tensor(own[1]), modality))
+    multiples = {("noise", "own"): max(float(own[0]) / factor, LEAST_OWN_NOISE[modality]), ("noise", "reference"): 1.0 / factor,
+                 ("blur", "own"): float(own[1])}
+    for kind, low, high, multiple in rung:
         draw = torch.rand(len(image), generator=generator)
-        severity = low * (high / low) ** draw
+        severity = low * (high / low) ** draw * (multiples[(kind, multiple)] if multiple else 1.0)
         if kind == "noise":
-            severity = (severity * unit_noise).clamp(max=STRONGEST_NOISE[modality])
+            severity = severity.clamp(max=STRONGEST_NOISE[modality])
         before = result
         result, added = degrade(kind, before, spacing_mm, severity, generator, modality)
         if modality == "CT" and kind in ("noise", "dose"):
@@ -153,11 +165,10 @@ def _ladder(one: TrainingSeries, slices: dict[int, Tensor], draw: int, seed: int
     for (place, image), source in zip(slices.items(), own, strict=True):
         interpolated = mr and max(image.shape[1:]) <= LARGEST_INTERPOLATED and random.random() < INTERPOLATED_SHARE
         shown = spacing / (1 + interpolated)
-        factor = float(reference_factor(acquired_limits(image), spacing)) if mr else 1.0
-        unit_noise = 1.0 / factor if mr else max(float(source[0]), 6.0)
+        factor = float(reference_factor(torch.tensor(source[1]), one.modality))
         for rung, steps in enumerate(LADDERS[one.modality]):
             generator = torch.Generator().manual_seed(_seed(seed, place, rung))
-            changed, damage = apply_rung(image, spacing, steps, unit_noise, generator, one.modality)
+            changed, damage = apply_rung(image, spacing, steps, source, generator, one.modality)
             relative = float(1.0 / damage.signal) if mr else 1.0
             added = np.array([float(damage.noise_sd) * relative * factor, float(damage.width_mm), float(damage.artefact) * relative])
             if interpolated:
