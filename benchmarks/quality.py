@@ -30,7 +30,7 @@ from benchmarks.rows import FOREIGN, Rows, load_series, make_rows  # noqa: E402
 
 BEGAN = time.monotonic()
 QUICK_SUBJECTS = 6
-NETWORK_SECONDS = {"cpu": 45.0, "cuda": 60.0}
+PLAIN_STEPS, PUBLISHED_STEPS = 400, 800
 OURS, PLAIN, PUBLISHED = "ours", "plain convolution", "mediqa-base from scratch"
 BOOSTING = "measures + boosting"
 
@@ -60,7 +60,6 @@ def compare(rows: Rows, modality: str, judge: Judge, quick: bool, resamples: int
     found: dict[str, Any] = {}
     answers: dict[str, Any] = {}
     cuda = torch.cuda.is_available()
-    seconds = NETWORK_SECONDS["cuda" if cuda else "cpu"]
     for split in SPLITS:
         answers[split] = answer_rows(judge.models[split], judge.which(rows, modality, split), rows, modality)
         judged = np.isfinite(answers[split].q)
@@ -69,8 +68,8 @@ def compare(rows: Rows, modality: str, judge: Judge, quick: bool, resamples: int
         fold = judge.method_folds(rows, modality, split)
         table = {OURS: figures.method_figures(answers[split].q, rows, modality, resamples)}
         methods: dict[str, Any] = dict(METHODS)
-        methods[PLAIN] = (lambda r, a, b: networks.plain_convolution(r, a, b, modality, seconds)) if (split == "subject" or cuda) and not quick else None
-        methods[PUBLISHED] = (lambda r, a, b: networks.published_from_scratch(r, a, b, modality, seconds)) if cuda and not quick else None
+        methods[PLAIN] = (lambda r, a, b: networks.plain_convolution(r, a, b, modality, PLAIN_STEPS)) if (split == "subject" or cuda) and not quick else None
+        methods[PUBLISHED] = (lambda r, a, b: networks.published_from_scratch(r, a, b, modality, PUBLISHED_STEPS)) if cuda and not quick else None
         for name, method in methods.items():
             began = time.monotonic()
             score = out_of_fold(method, rows, fold) if method is not None else None
