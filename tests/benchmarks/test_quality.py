@@ -86,6 +86,15 @@ def test_methods_never_see_what_they_score(rows: Rows, name: str) -> None:
     assert after is not None and np.array_equal(before[fold == 0], after[fold == 0])
 
 
+def test_rows_of_the_same_subject_never_follow(rows: Rows) -> None:
+    one, all_but = rows.take(rows.subject == "case-0"), rows.subject != "case-0"
+    both = one.followed_by(rows)
+    assert len(both) == len(rows) and np.array_equal(both.q[len(one):], rows.q[all_but], equal_nan=True)
+    fold = np.where(np.arange(len(both)) < len(one), 0, -1)
+    score = out_of_fold(METHODS["global noise level"], both, fold)
+    assert score is not None and np.isfinite(score[:len(one)]).all() and np.isnan(score[len(one):]).all()
+
+
 def test_figures_of_a_perfect_and_a_blind_method(rows: Rows) -> None:
     truth = rows.q.copy()
     perfect, blind = method_figures(truth, rows, "MR", 20), method_figures(np.where(np.isfinite(truth), 3.0, np.nan), rows, "MR", 0)
