@@ -5,7 +5,6 @@ Both see the versions that all others see and answer Q. The published one is tra
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +16,7 @@ from benchmarks.rows import Rows
 from qa_engine.network.published import CODES, PublishedMedIQA
 from qa_engine.network.views import channels
 
-BATCH = 24
+BATCH = 12
 
 
 class PlainConvolution(nn.Module):
@@ -43,17 +42,17 @@ def _seen(rows: Rows, pick: np.ndarray, modality: str) -> Tensor:
     return channels(torch.from_numpy(rows.views[pick]).float(), torch.full((len(pick),), modality == "MR"))
 
 
-def _fitted(answer: Callable[[np.ndarray], Tensor], network: nn.Module, rows: Rows, train: np.ndarray, test: np.ndarray, seconds: float,
+def _fitted(answer: Callable[[np.ndarray], Tensor], network: nn.Module, rows: Rows, train: np.ndarray, test: np.ndarray, steps: int,
             rate: float) -> np.ndarray:
-    """Fits `network` for `seconds` with squared error (AdamW, cosine), subjects drawn evenly; `answer` (of row numbers) is Q / 100."""
+    """Fits `network` in `steps` with squared error (AdamW, cosine), subjects drawn evenly; `answer` (of row numbers) is Q / 100."""
     optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
-    random, began = np.random.default_rng(SEED), time.monotonic()
+    random = np.random.default_rng(SEED)
     of_subject = [train[rows.subject[train] == s] for s in np.unique(rows.subject[train])]
     target = torch.from_numpy(rows.q / 100.0).float()
     network.train()
-    while (spent := time.monotonic() - began) < seconds:
+    for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = rate * 0.5 * (1 + np.cos(np.pi * min(1.0, spent / seconds)))
+            group["lr"] = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
         pick = np.array([random.choice(of_subject[random.integers(len(of_subject))]) for _ in range(BATCH)])
         found = answer(pick)
         loss = (found - target[pick].to(found.device)).square().mean()
@@ -66,23 +65,23 @@ def _fitted(answer: Callable[[np.ndarray], Tensor], network: nn.Module, rows: Ro
         return 100.0 * torch.cat([answer(test[at:at + BATCH]).float().cpu() for at in range(0, len(test), BATCH)]).numpy()
 
 
-def plain_convolution(rows: Rows, train: np.ndarray, test: np.ndarray, modality: str, seconds: float) -> np.ndarray:
+def plain_convolution(rows: Rows, train: np.ndarray, test: np.ndarray, modality: str, steps: int) -> np.ndarray:
     """Scores of `test` by PlainConvolution, on the views that ours sees."""
     torch.manual_seed(SEED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = PlainConvolution().to(device)
-    return _fitted(lambda pick: network(_seen(rows, pick, modality).to(device)), network, rows, train, test, seconds, 2e-3)
+    return _fitted(lambda pick: network(_seen(rows, pick, modality).to(device)), network, rows, train, test, steps, 2e-3)
 
 
-def published_from_scratch(rows: Rows, train: np.ndarray, test: np.ndarray, modality: str, seconds: float) -> np.ndarray:
+def published_from_scratch(rows: Rows, train: np.ndarray, test: np.ndarray, modality: str, steps: int, device: str = "cuda") -> np.ndarray:
     """Scores of `test` by the published architecture (transposed attention put right), trained on 224 px pictures with no other weights."""
     torch.manual_seed(SEED)
-    network = PublishedMedIQA(scrambled=False).to("cuda")
-    prompt = nn.functional.one_hot(torch.tensor([int(modality == "MR")]), CODES).float().to("cuda")
+    network = PublishedMedIQA(scrambled=False).to(device)
+    prompt = nn.functional.one_hot(torch.tensor([int(modality == "MR")]), CODES).float().to(device)
 
     def answer(pick: np.ndarray) -> Tensor:
-        image = torch.from_numpy(rows.pictures[pick]).to("cuda").float()[:, None].expand(-1, 3, -1, -1) / 255.0
-        with torch.autocast("cuda", torch.bfloat16):
+        image = torch.from_numpy(rows.pictures[pick]).to(device).float()[:, None].expand(-1, 3, -1, -1) / 255.0
+        with torch.autocast(device, torch.bfloat16):
             return network(image, prompt).score.float()
 
-    return _fitted(answer, network, rows, train, test, seconds, 1e-4)
+    return _fitted(answer, network, rows, train, test, steps, 1e-4)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The evidence behind the quality number: `benchmarks/quality.py [--data DIR] [--json] [--quick] [--jobs N]`.
+"""The evidence behind the quality number: `benchmarks/quality.py [--data DIR] [--json] [--quick] [--jobs N] ...`.
 
 DIR has the form of shared/data/train (index.csv, index-mr.csv). Every slice goes through the ladder of known damage; our network, fitted without
 the subjects in question, and the methods beside it are asked for Q. All truth is simulated. Progress goes to stderr, tables to stdout.
@@ -30,7 +30,7 @@ from benchmarks.rows import FOREIGN, Rows, load_series, make_rows  # noqa: E402
 
 BEGAN = time.monotonic()
 QUICK_SUBJECTS = 6
-NETWORK_SECONDS = {"cpu": 45.0, "cuda": 60.0}
+PLAIN_STEPS, PUBLISHED_STEPS = 400, 800
 OURS, PLAIN, PUBLISHED = "ours", "plain convolution", "mediqa-base from scratch"
 BOOSTING = "measures + boosting"
 
@@ -55,25 +55,29 @@ def out_of_fold(method: Any, rows: Rows, fold: np.ndarray) -> np.ndarray | None:
     return score if np.isfinite(score).any() else None
 
 
-def compare(rows: Rows, modality: str, judge: Judge, quick: bool, resamples: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures of every method per split, and our answers per split."""
+def compare(rows: Rows, modality: str, judge: Judge, quick: bool, resamples: int, fit: Rows | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures of every method per split, and our answers per split. With `fit` the other methods are fitted on those rows alone."""
     found: dict[str, Any] = {}
     answers: dict[str, Any] = {}
     cuda = torch.cuda.is_available()
-    seconds = NETWORK_SECONDS["cuda" if cuda else "cpu"]
     for split in SPLITS:
         answers[split] = answer_rows(judge.models[split], judge.which(rows, modality, split), rows, modality)
         judged = np.isfinite(answers[split].q)
         if not judged.any():
             continue
-        fold = judge.method_folds(rows, modality, split)
+        if fit is None:
+            every, fold = rows, judge.method_folds(rows, modality, split)
+        else:
+            every = rows.followed_by(fit)
+            fold = np.where(np.arange(len(every)) < len(rows), 0, -1)
         table = {OURS: figures.method_figures(answers[split].q, rows, modality, resamples)}
         methods: dict[str, Any] = dict(METHODS)
-        methods[PLAIN] = (lambda r, a, b: networks.plain_convolution(r, a, b, modality, seconds)) if (split == "subject" or cuda) and not quick else None
-        methods[PUBLISHED] = (lambda r, a, b: networks.published_from_scratch(r, a, b, modality, seconds)) if cuda and not quick else None
+        methods[PLAIN] = (lambda r, a, b: networks.plain_convolution(r, a, b, modality, PLAIN_STEPS)) if (split == "subject" or cuda) and not quick else None
+        methods[PUBLISHED] = (lambda r, a, b: networks.published_from_scratch(r, a, b, modality, PUBLISHED_STEPS)) if cuda and not quick else None
         for name, method in methods.items():
             began = time.monotonic()
-            score = out_of_fold(method, rows, fold) if method is not None else None
+            score = out_of_fold(method, every, fold) if method is not None else None
+            score = None if score is None else score[:len(rows)]
             # every method is told on the same rows
             table[name] = figures.method_figures(np.where(judged, score, np.nan), rows, modality, resamples) if score is not None else {}
             if score is not None:
@@ -112,22 +116,27 @@ def our_figures(rows: Rows, modality: str, judge: Judge, answers: dict[str, Any]
     }
 
 
-def run(train: Path, quick: bool, jobs: int, slices: int, folds: Path | None) -> dict[str, Any]:
+def run(train: Path, quick: bool, jobs: int, slices: int, folds: Path | None, fit: Path | None) -> dict[str, Any]:
     """Everything, as the object that --json prints."""
     judge = our_judge(train, default_train(), folds)
     resamples, data = (50 if quick else 300), default_train().parent
     found: dict[str, Any] = {"data": train.name, "quick": quick, "notes": list(judge.notes), "modalities": {}}
     if quick:
         found["notes"].append(f"quick: {QUICK_SUBJECTS} subjects per modality, one slice per series, no networks beside ours; figures are rough")
+    if fit is not None:
+        found["notes"].append(f"the other methods are fitted on {fit.name}, not by folds")
     for modality in ("CT", "MR"):
-        series = load_series(train, modality, QUICK_SUBJECTS if quick else None)
-        say(f"{modality}: {len(series)} series of {len({s.subject for s in series})} subjects")
-        rows = make_rows(series, modality, 1 if quick else slices, jobs, lambda k, n, m=modality: say(f"{m}: series {k} of {n}") if k % 10 == 0 else None,
-                         pictures=torch.cuda.is_available() and not quick)
+        def made(folder: Path, modality: str = modality) -> Rows | None:
+            series = load_series(folder, modality, QUICK_SUBJECTS if quick else None)
+            say(f"{modality}: {len(series)} series of {len({s.subject for s in series})} subjects")
+            return make_rows(series, modality, 1 if quick else slices, jobs, lambda k, n: say(f"{modality}: series {k} of {n}") if k % 10 == 0 else None,
+                             pictures=torch.cuda.is_available() and not quick)
+
+        rows = made(train)
         if rows is None:
             continue
         torch.set_num_threads(max(1, jobs))
-        methods, answers = compare(rows, modality, judge, quick, resamples)
+        methods, answers = compare(rows, modality, judge, quick, resamples, made(fit) if fit is not None else None)
         own = our_figures(rows, modality, judge, answers)
         found["modalities"][modality.lower()] = {"methods": methods, **own}
         del rows
@@ -192,12 +201,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes that make the versions")
     parser.add_argument("--slices", type=int, default=2, help="slices of each series")
     parser.add_argument("--folds", type=Path, help="folder of the networks of the folds (mediqa train)")
+    parser.add_argument("--fit", type=Path, help="fit the other methods on this folder instead of by folds within DIR")
     args = parser.parse_args()
     train = args.data or default_train()
     if not any((train / name).is_file() for name in ("index.csv", "index-mr.csv")):
         print(f"no index.csv or index-mr.csv in {train}; give a folder of the form of shared/data/train with --data", file=sys.stderr)
         return 2
-    found = run(train, args.quick, max(1, args.jobs), args.slices, args.folds)
+    found = run(train, args.quick, max(1, args.jobs), args.slices, args.folds, args.fit)
     if args.json:
         print(json.dumps(_plain(found), indent=1))
     else:

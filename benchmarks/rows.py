@@ -69,6 +69,11 @@ class Rows:
         """The rows `pick` (numbers or booleans)."""
         return Rows(*(getattr(self, f.name)[pick] for f in fields(self)))
 
+    def followed_by(self, other: Rows) -> Rows:
+        """These rows, then those of `other` whose subjects are not among these."""
+        more = other.take(~np.isin(other.subject, self.subject))
+        return Rows(*(np.concatenate([getattr(self, f.name), getattr(more, f.name)]) for f in fields(self)))
+
 
 def mild_rungs(modality: str) -> set[int]:
     """Of each kind of single damage the rung with the least severity."""

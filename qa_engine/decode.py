@@ -1,4 +1,4 @@
-"""Pixel decoding by named plugins, in a process of its own that may be killed: every file is hostile until its pixels are here.
+"""Pixel decoding by named plugins, in a process of its own that may be killed: encoded pixel data is hostile until its pixels are here.
 
 `Decoder` starts `python -m qa_engine.decoder_process` and talks to it in lines of JSON; arrays come back through a file without a name, so
 that nothing is left behind by a kill. The plugin for each transfer syntax is chosen here, by measured speed and exactness

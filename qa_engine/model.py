@@ -18,13 +18,14 @@ from safetensors.torch import load_file, save_file
 from qa_engine.assessment import Degradation, Finding, ModelIdentity
 from qa_engine.calibration import Calibration
 from qa_engine.degradation_grades import grades
-from qa_engine.measures import MEASURE_NAMES, Measured, measure
+from qa_engine.measures import MEASURE_NAMES, Measured
 from qa_engine.network.mediqa import MedIQA
-from qa_engine.network.views import channels, slice_views
+from qa_engine.network.views import channels
 from qa_engine.prompts import SIZES, Prompts
 from qa_engine.published import PROFILE as PUBLISHED
 from qa_engine.published import PublishedModel
 from qa_engine.ratings import rated, take_tuned, tuned_network
+from qa_engine.slice_inputs import slice_inputs
 from qa_engine.targets import FLOOR, axes_of, quality_of
 from qa_engine.volume import Volume
 
@@ -103,12 +104,7 @@ class Model:
     def score(self, volume: Volume, indices: Sequence[int], prompts: Prompts, purpose: str, device: str = "cpu") -> NetworkResult:
         """Score the slices `indices` of a volume; slices do not influence each other but through the softmax of the weights."""
         used, findings = resolve_device(device)
-        spacing = torch.tensor([volume.spacing_mm], dtype=torch.float32)
-        views, measured = [], []
-        for k in indices:
-            image = torch.from_numpy(np.ascontiguousarray(volume.pixels[k], dtype=np.float32))
-            views.append(slice_views(image, volume.modality))
-            measured.append(measure(image[None], spacing, volume.modality))
+        views, measured = zip(*slice_inputs(volume, indices), strict=True)
         is_mr = torch.full((len(views),), volume.modality == "MR")
         rows = torch.tensor([prompts.indices()] * len(views))
         measures = torch.cat([m.vector for m in measured])

@@ -25,8 +25,8 @@ def crop_corners(mask: Tensor, count: int = CROPS) -> Tensor:
     rows, columns = share.shape
     step = max(1, SIDE // 4)
     left = share.clone() + 1e-3
-    ys = torch.arange(rows, dtype=torch.float32)[:, None] * step
-    xs = torch.arange(columns, dtype=torch.float32)[None, :] * step
+    ys = torch.arange(rows, dtype=torch.float32, device=mask.device)[:, None] * step
+    xs = torch.arange(columns, dtype=torch.float32, device=mask.device)[None, :] * step
     chosen = []
     for _ in range(count):
         k = int(left.argmax())

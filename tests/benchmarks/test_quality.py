@@ -17,6 +17,8 @@ from benchmarks.figures import counted, fixed_coverage, foreign_order, left_out_
 from benchmarks.folds import SOURCE_FOLDS, SUBJECT_FOLDS, deal
 from benchmarks.foreign import foreign_versions
 from benchmarks.judges import our_judge
+from benchmarks.metrics import srcc
+from benchmarks.networks import plain_convolution, published_from_scratch
 from benchmarks.ours import Answer
 from benchmarks.quality import OURS, compare, contract, our_figures, out_of_fold
 from benchmarks.rows import FOREIGN, Rows, make_rows, mild_rungs
@@ -84,6 +86,15 @@ def test_methods_never_see_what_they_score(rows: Rows, name: str) -> None:
     assert after is not None and np.array_equal(before[fold == 0], after[fold == 0])
 
 
+def test_rows_of_the_same_subject_never_follow(rows: Rows) -> None:
+    one, all_but = rows.take(rows.subject == "case-0"), rows.subject != "case-0"
+    both = one.followed_by(rows)
+    assert len(both) == len(rows) and np.array_equal(both.q[len(one):], rows.q[all_but], equal_nan=True)
+    fold = np.where(np.arange(len(both)) < len(one), 0, -1)
+    score = out_of_fold(METHODS["global noise level"], both, fold)
+    assert score is not None and np.isfinite(score[:len(one)]).all() and np.isnan(score[len(one):]).all()
+
+
 def test_figures_of_a_perfect_and_a_blind_method(rows: Rows) -> None:
     truth = rows.q.copy()
     perfect, blind = method_figures(truth, rows, "MR", 20), method_figures(np.where(np.isfinite(truth), 3.0, np.nan), rows, "MR", 0)
@@ -120,6 +131,17 @@ def test_foreign_damage_grows(modality: str) -> None:
     for kind in {k for k, step in found if step}:
         one, two = (float(np.sqrt(np.mean((found[kind, step] - image) ** 2))) for step in (1, 2))
         assert 0 < one < two, kind
+
+
+@pytest.mark.model
+def test_networks_beside_ours(rows: Rows) -> None:
+    ladder = np.flatnonzero(rows.rung != FOREIGN)
+    fitted = plain_convolution(rows, ladder, ladder, "MR", 60)
+    one, two = (plain_convolution(rows, ladder, ladder[:12], "MR", 2) for _ in range(2))
+    assert np.array_equal(one, two), "seeded"
+    assert srcc(fitted, rows.q[ladder]) > srcc(plain_convolution(rows, ladder, ladder, "MR", 0), rows.q[ladder]) + 0.2
+    pictured = replace(rows, pictures=np.random.default_rng(0).integers(0, 255, (len(rows), 224, 224), np.uint8))
+    assert np.isfinite(published_from_scratch(pictured, ladder, ladder[:2], "MR", 0, device="cpu")).all()
 
 
 @pytest.mark.model
