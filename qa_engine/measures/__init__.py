@@ -15,10 +15,11 @@ from qa_engine.measures.edges import EDGE_NAMES, edge_measures
 from qa_engine.measures.noise import NOISE_NAMES, noise_measures
 from qa_engine.measures.physics import PHYSICS_NAMES, Physics, physics_of
 from qa_engine.measures.spectrum import SPECTRUM_NAMES, spectrum_measures
+from qa_engine.measures.structure import STRUCTURE_NAMES, structure_measures
 from qa_engine.measures.tissue import smooth, tissue_mask, tissue_signal
 
 LAYOUT_NAMES = ("log_row_mm", "log_column_mm", "log_rows", "log_columns", "tissue_share", "is_mr")
-MEASURE_NAMES: tuple[str, ...] = (*NOISE_NAMES, *EDGE_NAMES, *SPECTRUM_NAMES, *LAYOUT_NAMES, *PHYSICS_NAMES)
+MEASURE_NAMES: tuple[str, ...] = (*NOISE_NAMES, *EDGE_NAMES, *SPECTRUM_NAMES, *STRUCTURE_NAMES, *LAYOUT_NAMES, *PHYSICS_NAMES)
 
 
 def normalised(image: Tensor, modality: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,6 +52,6 @@ def measure(image: Tensor, spacing_mm: Tensor, modality: str) -> Measured:
                           torch.full_like(spacing_mm[:, 0], float(image.shape[2])).log(),
                           share, torch.full_like(spacing_mm[:, 0], float(modality == "MR"))], 1)
     physics = physics_of(unit, mask, spacing_mm, modality)
-    found = torch.cat([noise_measures(unit, mask), edge_measures(unit, smooth(unit, 3), spacing_mm), spectrum_measures(unit, mask), layout,
+    found = torch.cat([noise_measures(unit, mask), edge_measures(unit, smooth(unit, 3), spacing_mm), spectrum_measures(unit, mask), structure_measures(unit, mask), layout,
                        physics.logarithms()], 1)
     return Measured(torch.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), physics, signal, share)
