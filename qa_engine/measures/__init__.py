@@ -52,6 +52,6 @@ def measure(image: Tensor, spacing_mm: Tensor, modality: str) -> Measured:
                           torch.full_like(spacing_mm[:, 0], float(image.shape[2])).log(),
                           share, torch.full_like(spacing_mm[:, 0], float(modality == "MR"))], 1)
     physics = physics_of(unit, mask, spacing_mm, modality)
-    found = torch.cat([noise_measures(unit, mask), edge_measures(unit, smooth(unit, 3), spacing_mm), spectrum_measures(unit, mask), structure_measures(unit, mask), layout,
-                       physics.logarithms()], 1)
+    found = torch.cat([noise_measures(unit, mask), edge_measures(unit, smooth(unit, 3), spacing_mm), spectrum_measures(unit, mask),
+                       structure_measures(unit, mask), layout, physics.logarithms()], 1)
     return Measured(torch.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0), physics, signal, share)

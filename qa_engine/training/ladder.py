@@ -7,7 +7,7 @@ physics come from measures; totals add in quadrature (docs/model-card.md).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -141,9 +141,9 @@ def apply_rung(image: Tensor, spacing_mm: Tensor, rung: tuple[Step, ...], own: n
 
 
 def versions(series: list[TrainingSeries], slices_per_series: int, seed: int = 0, draws: int = 1,
-             progress: Callable[[int, int], None] | None = None, images: bool = False) -> Iterator[Version]:
-    """All versions of up to `slices_per_series` slices of each series, rung by rung, the whole ladder `draws` times; `images` keeps the
-    degraded slices themselves, which takes much memory."""
+             progress: Callable[[int, int], None] | None = None, images: bool = False, rungs: Container[int] | None = None) -> Iterator[Version]:
+    """All versions of up to `slices_per_series` slices of each series, rung by rung, the whole ladder (or some `rungs` of it) `draws` times;
+    `images` keeps the degraded slices themselves, which takes much memory."""
     for number, one in enumerate(series):
         if progress is not None:
             progress(number, len(series))
@@ -151,10 +151,11 @@ def versions(series: list[TrainingSeries], slices_per_series: int, seed: int = 0
         found = {int(k): torch.from_numpy(one.pixels[k])[None] for k in chosen}
         found = {k: image for k, image in found.items() if min(image.shape[1:]) >= SMALLEST and float(image.std()) > 0.0}
         for draw in range(draws if found else 0):
-            yield from _ladder(one, found, draw, _seed(seed, one.name, draw), images)
+            yield from _ladder(one, found, draw, _seed(seed, one.name, draw), images, rungs)
 
 
-def _ladder(one: TrainingSeries, slices: dict[int, Tensor], draw: int, seed: int, images: bool) -> Iterator[Version]:
+def _ladder(one: TrainingSeries, slices: dict[int, Tensor], draw: int, seed: int, images: bool,
+            rungs: Container[int] | None) -> Iterator[Version]:
     """The versions of some slices of a series, all with one pixel size and matrix."""
     random = np.random.default_rng(seed)
     mr = one.modality == "MR"
@@ -167,6 +168,8 @@ def _ladder(one: TrainingSeries, slices: dict[int, Tensor], draw: int, seed: int
         shown = spacing / (1 + interpolated)
         factor = float(reference_factor(torch.tensor(source[1]), one.modality))
         for rung, steps in enumerate(LADDERS[one.modality]):
+            if rungs is not None and rung not in rungs:
+                continue
             generator = torch.Generator().manual_seed(_seed(seed, place, rung))
             changed, damage = apply_rung(image, spacing, steps, source, generator, one.modality)
             relative = float(1.0 / damage.signal) if mr else 1.0

@@ -1,7 +1,8 @@
 """Rigid motion between shots: lines of k-space from the moved object, the centre of k-space from the unmoved one.
 
 Severity is what the image shows, the root mean square error over the tissue signal, not millimetres: the same displacement does much or
-nothing depending on when it happens. The displacement is scaled until the wanted error is met.
+nothing depending on when it happens. The displacement is scaled until the wanted error is met. The patient moves and comes back, so that most
+lines are those of the unmoved object: otherwise the error would be a displacement of the picture, which nobody sees.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ CENTRE = 0.06
 """Share of the phase-encode lines around the centre that stay unmoved, so that nothing shifts as a whole."""
 TRIES = 4
 LARGEST_SCALE = 10.0
-LATEST = 0.4
-"""Share of the way to the last line by which a movement happens: the outermost lines show nothing of it."""
+SHOTS = (4, 12)
+"""Fewest and most shots of an interleaved acquisition."""
+SEGMENT, LATEST = (0.03, 0.10), 0.25
+"""Length of a stretch of lines, and latest start from the centre, cycles per pixel: the outermost lines show nothing of a movement."""
 
 
 def _moved(image: Tensor, shift_px: Tensor, turn: Tensor) -> Tensor:
@@ -36,8 +39,31 @@ def _moved(image: Tensor, shift_px: Tensor, turn: Tensor) -> Tensor:
     return F.grid_sample(image[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
 
 
+def moved_lines(height: int, events: int, batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """(events,B,H) bool, in the order of fft: lines taken while the object was away. Half of the slices were taken in interleaved shots, one of
+    which each movement spoils, half line by line, of which it spoils a stretch."""
+    order = torch.fft.fftfreq(height, device=device)
+    number = torch.fft.fftshift(torch.arange(height, device=device))
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    shots = (SHOTS[0] + drawn(batch) * (SHOTS[1] + 1 - SHOTS[0])).long()
+    shot = (drawn(batch) * shots).long()[None] + torch.arange(events, device=device)[:, None]
+    # at most a third of the shots
+    counted = torch.arange(events, device=device)[:, None] < (shots[None] / 3).clamp(min=1)
+    interleaved = ((number[None, None] % shots[None, :, None]) == (shot % shots[None])[..., None]) & counted[..., None]
+    start = CENTRE / 2 + drawn(events, batch) * (LATEST - CENTRE / 2)
+    length = SEGMENT[0] + drawn(events, batch) * (SEGMENT[1] - SEGMENT[0])
+    side = torch.where(drawn(events, batch) < 0.5, -1.0, 1.0)
+    along = order[None, None] * side[..., None]
+    stretch = (along >= start[..., None]) & (along < (start + length)[..., None])
+    chosen = torch.where((drawn(batch) < 0.5)[None, :, None], interleaved, stretch)
+    return chosen & (order.abs() >= CENTRE / 2)
+
+
 def motion(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch.Generator, modality: str) -> tuple[Tensor, AddedDamage]:
-    """Two to four sudden movements; the error inside tissue of (B,H,W) is `relative` (B,) of the tissue signal, within 15 %."""
+    """Two to four sudden movements and returns; the error inside tissue of (B,H,W) is `relative` (B,) of the tissue signal, within 15 %."""
     batch, height, _ = image.shape
     mask = tissue_mask(image, modality)
     signal = tissue_signal(image, modality, mask)
@@ -45,9 +71,7 @@ def motion(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch
     events = int(torch.randint(2, 5, (1,), generator=generator, device=image.device).item())
     shift = torch.randn((events, batch, 2), generator=generator, device=image.device, dtype=image.dtype)
     turn = torch.randn((events, batch), generator=generator, device=image.device, dtype=image.dtype) * math.radians(1.0)
-    start = LATEST * torch.rand((events, batch), generator=generator, device=image.device)
-    order = torch.fft.fftfreq(height, device=image.device)
-    centre = order.abs() < CENTRE / 2
+    lines = moved_lines(height, events, batch, generator, image.device)[..., None]
     size = torch.ones(batch, device=image.device, dtype=image.dtype)
     original = torch.fft.fft2(image)
     result, error = image, torch.zeros_like(signal)
@@ -55,10 +79,7 @@ def motion(image: Tensor, spacing_mm: Tensor, relative: Tensor, generator: torch
         spectrum = original.clone()
         for k in range(events):
             pose = torch.fft.fft2(_moved(image, shift[k] * size[:, None], turn[k] * size))
-            # each movement holds from its line to the end of its side of k-space
-            after = (order[None] > 0.5 * start[k][:, None]) if k % 2 == 0 else (order[None] < -0.5 * start[k][:, None])
-            lines = (after & ~centre[None])[:, :, None]
-            spectrum = torch.where(lines, pose, spectrum)
+            spectrum = torch.where(lines[k], pose, spectrum)
         result = torch.fft.ifft2(spectrum).abs() if float(image.min()) >= 0 else torch.fft.ifft2(spectrum).real
         error = rms(result - image, mask)
         ratio = wanted / error.clamp(min=1e-9)
