@@ -48,7 +48,7 @@ SCALES: Mapping[tuple[str, str], Scale] = {
     ("CT", "bone"): Scale(Curve(90.0, 1.31), Curve(1.9, 2.21), Curve(50.0, 1.38), 0.02, 0.62),
     ("MR", ""): Scale(Curve(0.047, 1.75), Curve(2.4, 1.56), Curve(0.051, 1.63, texture=0.02), 0.02, 0.80),
 }
-FLOOR = {"CT": (1.0, 0.3, 2.0), "MR": (0.002, 0.2, 0.005)}
+FLOOR = {"CT": (1.0, 0.3, 2.0), "MR": (0.002, 0.2, 0.02)}
 """Smallest noise, width and artefact that the network distinguishes; logarithms are taken above it."""
 
 

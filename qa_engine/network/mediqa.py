@@ -11,6 +11,7 @@ So a slice unlike all that were fitted still gets the noise that it shows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,6 +113,13 @@ class MedIQA(nn.Module):
         self.register_buffer("blend", torch.zeros(2, AXES))  # share of the trees, CT and MR
         self.trees = nn.ModuleList(Trees(AXES, *trees) for _ in range(2)) if trees[0] else None
 
+    def with_trees(self, grown: Sequence[Trees], blend: Tensor) -> MedIQA:
+        """A copy with the trees of CT and MR, of which `blend` (2,AXES) is the share in the answer."""
+        count, nodes = (max(t.value.shape[k] for t in grown) for k in (1, 2))
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith("trees.")}
+        state |= {f"trees.{k}.{name}": v for k, t in enumerate(grown) for name, v in t.padded(count, nodes).state_dict().items()}
+        return network_of({**state, "blend": blend.to(self.blend)}).eval()
+
     def directly(self, measures: Tensor) -> Tensor:
         """(N,M) -> (N,3) standardised axes by the estimates among the measures alone."""
         row = measures[:, _MODALITY].round().long()
@@ -161,3 +169,13 @@ class MedIQA(nn.Module):
         tokens = self.encode(views, prompt)
         classical, _ = self.from_classical(measures, prompts)
         return self.answer(torch.cat([classical, pooled_tokens(tokens), self.head(tokens, prompt)], 1), measures)
+
+
+def network_of(state: Mapping[str, Tensor]) -> MedIQA:
+    """The network whose tensors `state` holds: head, prompts and trees are told by names and shapes. KeyError or RuntimeError when it is none."""
+    prompts = tuple(state[f"tables.{k}.weight"].shape[0] for k in range(4))
+    trees = state.get("trees.0.value")
+    network = MedIQA((prompts[0], prompts[1], prompts[2], prompts[3]), head="film" if "head.modulate.0.weight" in state else "dual",
+                     trees=(0, 0) if trees is None else (trees.shape[1], trees.shape[2]))
+    network.load_state_dict(state)
+    return network

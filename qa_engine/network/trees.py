@@ -19,7 +19,7 @@ class Trees(nn.Module):
     def __init__(self, outputs: int, trees: int, nodes: int) -> None:
         super().__init__()
         self.register_buffer("feature", torch.zeros(outputs, trees, nodes, dtype=torch.int16))
-        self.register_buffer("children", torch.zeros(outputs, trees, nodes, 2, dtype=torch.int16))
+        self.register_buffer("below", torch.zeros(outputs, trees, nodes, 2, dtype=torch.int16))
         self.register_buffer("threshold", torch.zeros(outputs, trees, nodes))
         self.register_buffer("value", torch.zeros(outputs, trees, nodes))
         self.register_buffer("depth", torch.zeros((), dtype=torch.int16))
@@ -30,13 +30,25 @@ class Trees(nn.Module):
         flat = outputs * trees
         base = (torch.arange(flat, device=measures.device) * nodes)[None]
         feature, threshold = self.feature.reshape(-1).long(), self.threshold.reshape(-1)
-        children = self.children.reshape(-1).long()
+        below = self.below.reshape(-1).long()
         place = torch.zeros(len(measures), flat, dtype=torch.long, device=measures.device)
         for _ in range(int(self.depth)):
             node = base + place
             right = (measures.gather(1, feature[node]) > threshold[node]).long()
-            place = children[2 * node + right]
+            place = below[2 * node + right]
         return self.value.reshape(-1)[base + place].reshape(len(measures), outputs, trees).sum(2)
+
+
+    def padded(self, trees: int, nodes: int) -> Trees:
+        """The same with room for more trees and nodes, which add nothing."""
+        result = Trees(self.value.shape[0], trees, nodes)
+        for name, values in self.state_dict().items():
+            target = getattr(result, name)
+            if values.ndim:
+                target[:, : values.shape[1], : values.shape[2]] = values
+            else:
+                target.copy_(values)
+        return result
 
 
 def trees_of(models: Sequence[Mapping[str, Any]]) -> Trees:
@@ -48,7 +60,7 @@ def trees_of(models: Sequence[Mapping[str, Any]]) -> Trees:
         for n, (rows, _) in enumerate(trees):
             for place, (feature, threshold, left, right, value) in enumerate(rows):
                 result.feature[k, n, place], result.threshold[k, n, place], result.value[k, n, place] = feature, threshold, value
-                result.children[k, n, place, 0], result.children[k, n, place, 1] = left, right
+                result.below[k, n, place, 0], result.below[k, n, place, 1] = left, right
     result.depth.fill_(max(depth for t in found for _, depth in t))
     return result
 

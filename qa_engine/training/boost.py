@@ -1,0 +1,46 @@
+"""Boosted trees on the measures: they correct what is measured directly, as the network does, and stand in the same weights file.
+
+The library that grows them (lightgbm, extra `bench`) is needed for training alone; `network.trees` evaluates them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from qa_engine.network.mediqa import AXES, MedIQA
+from qa_engine.network.trees import Trees, trees_of
+
+SETTINGS: dict[str, Any] = {
+    "n_estimators": 300, "learning_rate": 0.05, "num_leaves": 15, "subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.5,
+    "min_child_samples": 20, "reg_lambda": 1.0, "verbose": -1, "deterministic": True, "force_row_wise": True}
+
+
+class NoBooster(RuntimeError):
+    """lightgbm is not installed."""
+
+
+def grow(measures: np.ndarray, corrections: np.ndarray, seed: int = 0, threads: int = 2) -> Trees:
+    """Trees for corrections (N,AXES) of one modality from raw measures (N,M)."""
+    try:
+        import lightgbm
+    except ImportError:
+        raise NoBooster("lightgbm is missing: pip install 'mediqa-node[bench]'") from None
+    # thresholds are kept in single precision, so the measures are handed over as they will be compared
+    rows = measures.astype(np.float32).astype(float)
+    models = []
+    for axis in range(AXES):
+        booster = lightgbm.LGBMRegressor(random_state=seed, n_jobs=threads, **SETTINGS)
+        booster.fit(rows, corrections[:, axis])
+        models.append(booster.booster_.dump_model())
+    return trees_of(models)
+
+
+def with_trees(network: MedIQA, measures: torch.Tensor, axes: torch.Tensor, is_mr: torch.Tensor, blend: torch.Tensor, seed: int = 0) -> MedIQA:
+    """The network with trees fitted to rows that it may see: raw measures (N,M), true standardised axes (N,AXES); blend (2,AXES) is the share
+    of the trees in the answer."""
+    correction = (axes - network.directly(measures)).detach().numpy()
+    grown = [grow(measures.numpy()[is_mr.numpy() == flag], correction[is_mr.numpy() == flag], seed) for flag in (False, True)]
+    return network.with_trees(grown, blend)
