@@ -17,7 +17,7 @@ import numpy as np
 from qa_engine import envelope
 from qa_engine.assessment import Assessment, Finding, Quantity, SliceScore
 from qa_engine.body import Body, find_body, water_equivalent_diameter
-from qa_engine.calibration import verdict
+from qa_engine.calibration import Calibration, verdict
 from qa_engine.decode import Decoder
 from qa_engine.degradation_grades import grades
 from qa_engine.description import EXPECTED, describe, describe_other
@@ -122,7 +122,7 @@ def judge(reading: Reading, policy: Policy, model: Model | None = None, tell: Pr
     except (ModelMissing, KeyError) as error:
         return _without_number(base, Reason.NO_MODEL, Finding("no-model", str(error) if isinstance(error, ModelMissing) else
                                                               f"The model has no calibration for {volume.modality}."))
-    return _score(base, reading, volume, Looked(relevant, indices, bodies, regions), policy, model, calibration.interval, tell)
+    return _score(base, reading, volume, Looked(relevant, indices, bodies, regions), policy, model, calibration, tell)
 
 
 def _incomplete(volume: Volume) -> bool:
@@ -131,7 +131,7 @@ def _incomplete(volume: Volume) -> bool:
 
 
 def _score(base: Assessment, reading: Reading, volume: Volume, looked: Looked, policy: Policy, model: Model,
-           interval_of: Callable[[float], tuple[float, float]], tell: Progress) -> Assessment:
+           calibration: Calibration, tell: Progress) -> Assessment:
     purpose = _purpose(reading)
     outliers = {} if policy.slices == "full" else {one.index: one for one in find_outliers(volume, looked.relevant, looked.salient)}
     scored = [int(k) for k in looked.relevant] if policy.slices == "full" else sorted({*looked.salient, *outliers})
@@ -145,7 +145,7 @@ def _score(base: Assessment, reading: Reading, volume: Volume, looked: Looked, p
         return _without_number(base, Reason.UNFAMILIAR_CONTENT,
                                Finding("unfamiliar", "Noise and texture are unlike those of any known series."))
     found = _limited(found, np.array([outliers[k].share if k in outliers else 0.0 for k in scored]), volume.modality, purpose)
-    low, high = interval_of(found.score)
+    low, high = calibration.interval(found.score, found.disagreement)
     if high - low > policy.max_interval:
         return _without_number(base, Reason.WIDE_INTERVAL)
     thresholds = policy.thresholds[volume.modality]
@@ -155,7 +155,8 @@ def _score(base: Assessment, reading: Reading, volume: Volume, looked: Looked, p
     mean = (found.weight[:, None] * found.axes).sum(0)
     measures = public_measures(found.measured, volume.modality)
     result = replace(
-        base, end=End.ASSESSED, reason=None, score=found.score, interval=(low, high), verdict=str(word), noise=float(mean[0]),
+        base, end=End.ASSESSED, reason=None, score=found.score, interval=(low, high),
+        interval_parts=calibration.parts(found.score, found.disagreement), verdict=str(word), noise=float(mean[0]),
         sharpness=float(mean[1]), artefact=float(mean[2]), slices=slices, degradations=found.degradations,
         measures=measures | _predicted(found, volume.modality) | _expected(base, looked.bodies), model=model.identity, thresholds=thresholds,
         pictures=pictures(volume, scored, purpose, looked.regions.text))
@@ -185,7 +186,7 @@ def _limited(found: NetworkResult, share: np.ndarray, modality: str, purpose: st
     if not share.any():
         return found
     weight = limited_weights(found.weight, share)
-    return replace(found, weight=weight, score=float((weight * found.q).sum()), degradations=grades(found.physics, weight, modality, purpose))
+    return replace(found, weight=weight, score=float((weight * found.q).sum()), degradations=grades(found.physics, weight, modality, purpose, found.artefact))
 
 
 def _slices(volume: Volume, scored: list[int], found: NetworkResult, outliers: Mapping[int, Outlier]) -> tuple[SliceScore, ...]:

@@ -131,6 +131,8 @@ class Assessment:
     """Series Description of the source."""
     score: float | None = None
     interval: tuple[float, float] | None = None
+    interval_parts: tuple[float, float] | None = None
+    """Half widths in points before the interval is cut to 0..100: what the image leaves open, what the training set leaves open."""
     verdict: str | None = None
     noise: float | None = None
     sharpness: float | None = None

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from qa_engine.assessment import Degradation
+from qa_engine.network.mediqa import KINDS
 from qa_engine.outcome import Severity
 from qa_engine.targets import scale_of
 
@@ -16,7 +17,8 @@ docs/model-card.md are 0.24 and 0.36 as such; makes the probability."""
 GRADES = (0.55, 1.0, 2.0)
 """Mild, moderate and severe begin at these multiples of the half-way amount of the axis."""
 UNITS = {"CT": ("[hnsf'U]", "mm", "[hnsf'U]"), "MR": ("1", "mm", "1")}
-TYPES = {"CT": ("noise", "blur", "streak"), "MR": ("noise", "blur", "motion")}
+ARTEFACTS = {"CT": ("streak", "ring", "motion"), "MR": ("motion", "ghost", "undersampling")}
+"""Words for the third axis; the side head of the network chooses."""
 
 
 def severity_of(ratio: float) -> Severity:
@@ -24,12 +26,18 @@ def severity_of(ratio: float) -> Severity:
     return (Severity.NONE, Severity.MILD, Severity.MODERATE, Severity.SEVERE)[sum(ratio >= g for g in GRADES)]
 
 
-def grades(physics: np.ndarray, weight: np.ndarray, modality: str, purpose: str) -> tuple[Degradation, ...]:
-    """Of (N,3) physics and (N,) slice weights: degradations that are at least mild, worst first; amounts are weighted geometric means."""
+def artefact_word(probability: np.ndarray, modality: str) -> str:
+    """The likeliest artefact of the modality from the side head's probabilities (len(KINDS),)."""
+    return max(ARTEFACTS[modality], key=lambda word: probability[KINDS.index(word)])
+
+
+def grades(physics: np.ndarray, weight: np.ndarray, modality: str, purpose: str, artefact: str) -> tuple[Degradation, ...]:
+    """Of (N,3) physics and (N,) slice weights: degradations that are at least mild, worst first; amounts are weighted geometric means. The
+    noise is stated at the reference width; `artefact` names the third axis."""
     scale = scale_of(modality, purpose)
     amounts = np.exp((weight[:, None] * np.log(np.maximum(physics, 1e-9))).sum(0))
     found = []
-    for kind, unit, amount, curve in zip(TYPES[modality], UNITS[modality], amounts, (scale.noise, scale.width, scale.artefact), strict=True):
+    for kind, unit, amount, curve in zip(("noise", "blur", artefact), UNITS[modality], amounts, (scale.noise, scale.width, scale.artefact), strict=True):
         ratio = float(amount) / curve.s50
         probability = 0.5 * (1 + math.erf(math.log(ratio / GRADES[0]) / (SPREAD * math.sqrt(2))))
         if severity_of(ratio) is not Severity.NONE:

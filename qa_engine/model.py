@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from qa_engine.assessment import Degradation, Finding, ModelIdentity
 from qa_engine.calibration import Calibration
-from qa_engine.degradation_grades import grades
+from qa_engine.degradation_grades import artefact_word, grades
 from qa_engine.measures import MEASURE_NAMES, Measured
-from qa_engine.network.mediqa import MedIQA
+from qa_engine.network.mediqa import MedIQA, Output, network_of
 from qa_engine.network.views import channels
-from qa_engine.prompts import SIZES, Prompts
+from qa_engine.prompts import Prompts
 from qa_engine.published import PROFILE as PUBLISHED
 from qa_engine.published import PublishedModel
 from qa_engine.ratings import rated, take_tuned, tuned_network
@@ -54,6 +54,10 @@ class NetworkResult:
     measured: tuple[Measured, ...]
     degradations: tuple[Degradation, ...]
     device: str
+    disagreement: float
+    """Points by which the scores of the two models inside, network and trees, differ."""
+    artefact: str
+    """Word of `network.mediqa.KINDS` for the artefact, should there be one."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -78,9 +82,7 @@ class Model:
         state = load_file(weights)
         self._known = {k: state.pop(k) for k in ("known.mean", "known.precision", "known.limit")}
         tuned = take_tuned(state)
-        self._network = MedIQA(SIZES)
-        self._network.load_state_dict(state)
-        self._network.eval()
+        self._network = network_of(state).eval()
         self._tuned = {modality: tuned_network(self._network, layers) for modality, layers in tuned.items()}
         self.identity = ModelIdentity(profile, str(card["version"]), hashlib.sha256(weights.read_bytes()).hexdigest())
 
@@ -97,9 +99,9 @@ class Model:
     def calibration(self, modality: str) -> Calibration:
         """Conformal calibration of the modality; KeyError when the model has none, for want of subjects or of the modality."""
         row = self.card["calibration"][modality]
-        if row["half_width"] is None:
+        if row["interval"] is None:
             raise KeyError(modality)
-        return Calibration(float(row["half_width"]), int(row["subjects"]))
+        return Calibration(**row["interval"], subjects=int(row["subjects"]))
 
     def score(self, volume: Volume, indices: Sequence[int], prompts: Prompts, purpose: str, device: str = "cpu") -> NetworkResult:
         """Score the slices `indices` of a volume; slices do not influence each other but through the softmax of the weights."""
@@ -108,34 +110,38 @@ class Model:
         is_mr = torch.full((len(views),), volume.modality == "MR")
         rows = torch.tensor([prompts.indices()] * len(views))
         measures = torch.cat([m.vector for m in measured])
-        axes, logit, used, more = self._run(torch.stack(views), measures, rows, is_mr, used)
-        mean, std = self.log_physics
-        logs = axes.clamp(-4, 4) * std[is_mr.long()] + mean[is_mr.long()]
-        physics = np.maximum(logs.exp().double().numpy(), FLOOR[volume.modality])
+        out, used, more = self._run(torch.stack(views), measures, rows, is_mr, used)
+        physics = self._physics(out.axes, volume.modality)
         q = quality_of(physics, volume.modality, purpose)
-        weight = logit.double().softmax(0).numpy()
+        weight = out.weight_logit.double().softmax(0).numpy()
+        one, two = (float(weight @ quality_of(self._physics(out.members[:, k], volume.modality), volume.modality, purpose)) for k in (0, 1))
+        artefact = artefact_word((out.kinds.sigmoid().double().numpy() * weight[:, None]).sum(0), volume.modality)
         found = NetworkResult(float((weight * q).sum()), q, weight, axes_of(physics, volume.modality, purpose), physics,
                               self._strangeness(measures, is_mr).numpy(), tuple(measured),
-                              grades(physics, weight, volume.modality, purpose), used, (*findings, *more))
+                              grades(physics, weight, volume.modality, purpose, artefact), used, abs(one - two), artefact, (*findings, *more))
         return rated(found, self.card, volume.modality)
 
+    def _physics(self, axes: torch.Tensor, modality: str) -> np.ndarray:
+        """(N,3) standardised axes -> (N,3) physics, amounts beyond the ladder by four standard deviations cut."""
+        mean, std = (t[int(modality == "MR")] for t in self.log_physics)
+        return np.maximum((axes.clamp(-4, 4) * std + mean).exp().double().numpy(), FLOOR[modality])
+
     def _run(self, views: torch.Tensor, measures: torch.Tensor, prompts: torch.Tensor, is_mr: torch.Tensor,
-             device: str) -> tuple[torch.Tensor, torch.Tensor, str, tuple[Finding, ...]]:
-        """Axes and weight logits; out of memory halves the batch, then goes to the CPU with a finding."""
+             device: str) -> tuple[Output, str, tuple[Finding, ...]]:
+        """The network's output on the CPU; out of memory halves the batch, then goes to the CPU with a finding."""
         batch = BATCH
         while True:
             try:
                 network = self._tuned.get("MR" if is_mr[0] else "CT", self._network).to(device)
-                axes, logit = [], []
+                parts = []
                 with torch.inference_mode():
                     for at in range(0, len(views), batch):
                         part = slice(at, at + batch)
                         out = network(channels(views[part], is_mr[part]).to(device), measures[part].to(device), prompts[part].to(device))
-                        axes.append(out.axes.float().cpu())
-                        logit.append(out.weight_logit.float().cpu())
+                        parts.append(tuple(values.float().cpu() for values in (out.axes, out.weight_logit, out.features, out.kinds, out.members)))
                 fallback = () if device != "cpu" or batch == BATCH else (
                     Finding("out-of-device-memory", "The device had too little memory; the CPU was used."),)
-                return torch.cat(axes), torch.cat(logit), device, fallback
+                return Output(*(torch.cat(values) for values in zip(*parts, strict=True))), device, fallback
             except torch.OutOfMemoryError:
                 if device == "cpu":
                     raise

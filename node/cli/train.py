@@ -21,6 +21,9 @@ DataOption = Annotated[Path, typer.Option("--data", help="Folder that holds trai
 OptionalDataOption = Annotated[Path | None, typer.Option("--data", help="Folder that holds train/index.csv and train/index-mr.csv.")]
 CachesArgument = Annotated[list[Path], typer.Argument(help="Files that `mediqa train simulate` wrote.")]
 MODALITIES = ("CT", "MR")
+HEADS = ("dual", "film")
+SPLITS = {"subject": 4, "source": 3}
+"""As in qa_engine.training.folds and network.heads, which are not imported before they are needed."""
 
 
 def _said(quiet: bool) -> Any:
@@ -116,55 +119,64 @@ def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Fil
 
 @app.command()
 def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
-        minutes: Annotated[float, typer.Option(min=0.01, help="Time for the network.")] = 15.0,
+        fold: Annotated[str | None, typer.Option(help="Fit one fold only: subject-0 to subject-3, source-0 to source-2.")] = None,
+        steps: Annotated[int, typer.Option(min=1, help="Steps with views.")] = 300,
+        minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the steps with views, instead of their number.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
         device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
         pretrained: Annotated[Path | None, typer.Option(help="Encoder that mediqa train pretrain wrote, to start from.")] = None,
+        head: Annotated[str, typer.Option(help="dual (MANIQA) or film (arXiv 2511.12256).")] = "dual",
         profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
         version: Annotated[str, typer.Option(help="Version that reports will name.")] = "local",
         as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Fit the network, calibrate it on the subjects kept out, write weights and card; try it with `mediqa model import`."""
-    cache = _caches(caches)
-    from qa_engine.measures import MEASURE_NAMES
-    from qa_engine.model import save_model
-    from qa_engine.training.calibrate import novelty, report
-    from qa_engine.training.fit import FitSettings
-    from qa_engine.training.fit import fit as fit_network
-    from qa_engine.training.run_log import RunLog
+    """Fit the folds, then the network on all subjects, calibrated by what the folds said of subjects that they never saw.
 
-    if cache.held_out.all() or not cache.held_out.any() or len(set(cache.is_mr.tolist())) < 2:
-        fail("the caches must hold CT and MR, with subjects to fit and subjects to keep out", WRONG_USE)
+    With --fold one fold alone is fitted, so that several machines or processes can share the work; folds that lie in the folder are not
+    fitted again.
+    """
+    if head not in HEADS:
+        fail("--head is dual or film", WRONG_USE)
+    wanted = {f"{split}-{k}" for split, count in SPLITS.items() for k in range(count)}
+    if fold is not None and fold not in wanted:
+        fail(f"--fold is one of {', '.join(sorted(wanted))}", WRONG_USE)
+    _caches(caches)
+    encoder = None if pretrained is None else _encoder(pretrained)
+    from qa_engine.training.boost import NoBooster
+    from qa_engine.training.cross import NotEnough, fit_fold, fit_shipped
+    from qa_engine.training.fit import FitSettings
+
+    settings = FitSettings(steps=None if minutes else steps, minutes=minutes or 0.0, seed=seed, device=device, head=head)
     out.mkdir(parents=True, exist_ok=True)
-    encoder, log = None if pretrained is None else _encoder(pretrained), RunLog(out / f"{profile}-run.csv", ("step", "loss"))
-    network, standard = fit_network(cache, FitSettings(minutes=minutes, seed=seed, device=device), out / f"{profile}.checkpoint", _said(quiet),
-                                    encoder, log)
-    log.draw(f"{profile}: views and measures together")
-    found = report(network, standard, cache)
-    path = save_model(network, novelty(network, cache), {"version": version, "measures": list(MEASURE_NAMES), "calibration": found, "minutes": minutes},
-                      out, profile)
+    say = _said(quiet)
+    try:
+        for name in sorted(wanted) if fold is None else [fold]:
+            if not (out / f"{name}.npz").is_file() or fold is not None:
+                fit_fold(caches, name, out, settings, encoder, say)
+        if fold is not None:
+            return
+        path, found = fit_shipped(caches, out, settings, profile, version, encoder, say)
+    except (NoBooster, NotEnough) as error:
+        fail(str(error))
     _show({"weights": str(path), "calibration": found}, found, as_json)
 
 
 @app.command()
-def evaluate(caches: CachesArgument, profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
+def evaluate(caches: Annotated[list[Path], typer.Argument(help="Folder of the folds that mediqa train fit wrote, or with --dataset that of the data set.")],
+             profile: Annotated[str, typer.Option(help="Name of the profile.")] = "mediqa-compact",
              weights: Annotated[Path | None, typer.Option(help="Folder of the weights; default: the installed ones.")] = None,
              dataset: Annotated[str | None, typer.Option(help="ldctiqac2023 or mr-art: the argument is the folder of this data set.")] = None,
              as_json: JsonOption = False) -> None:
-    """Figures on the subjects kept out of training: half width of the interval, correlations, order of versions of one slice."""
+    """Figures of the folds, each on the subjects that it never saw: interval, correlations, order of versions of one slice."""
     if dataset is not None:
         evaluate_dataset(dataset, caches, profile, weights, as_json)
         return
-    cache = _caches(caches)
-    from qa_engine.model import WEIGHTS, ModelMissing, load_model
-    from qa_engine.training.calibrate import report
-    from qa_engine.training.fit import Standard
+    from qa_engine.training.cross import NotEnough, evaluated
 
     try:
-        model = load_model(profile, weights or WEIGHTS)
-    except ModelMissing as error:
-        fail(str(error))
-    found = report(model.network, Standard(*model.log_physics), cache)
-    _show({"profile": profile, "sha256": model.identity.sha256, "calibration": found}, found, as_json)
+        found = evaluated(caches[0])
+    except NotEnough as error:
+        fail(str(error), WRONG_USE)
+    _show({"calibration": found}, found, as_json)
 
 
 @app.command()
@@ -196,5 +208,6 @@ def _show(whole: dict[str, Any], found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(whole)
         return
-    print_table("Subjects kept out of training", ["modality", "subjects", "half width", "SRCC slice", "SRCC series", "pairs"],
-                [[m, c["subjects"], c["half_width"], c["srcc_slice"], c["srcc_series"], c["pairs"]] for m, c in found.items()])
+    print_table("Subjects that the fold never saw", ["modality", "subjects", "coverage", "width", "SRCC slice", "SRCC series", "pairs", "source out"],
+                [[m, c["subjects"], c["interval_left_out"]["coverage"], c["interval_left_out"]["median_width"], c["srcc_slice"], c["srcc_series"], c["pairs"],
+                  c.get("source_left_out", {}).get("srcc_slice", "-")] for m, c in found.items()])

@@ -23,6 +23,7 @@ from qa_engine.network.attention import GRID, PromptedLayer, TransposedAttention
 from qa_engine.network.heads import head_of
 from qa_engine.network.trees import Trees
 from qa_engine.network.views import CHANNELS
+from qa_engine.targets import scale_of
 
 AXES = 3
 KINDS = ("noise", "blur", "streak", "ring", "motion", "ghost", "undersampling")
@@ -36,12 +37,13 @@ _DIRECT = [MEASURE_NAMES.index(name) for name in DIRECT_NAMES]
 @dataclass(frozen=True)
 class Output:
     """axes (N,3) standardised logarithms of noise, width, artefact; weight_logit (N,); features (N,F): all that the last layers see;
-    kinds (N, len(KINDS)) logits of the degradations that are there."""
+    kinds (N, len(KINDS)) logits of the degradations that are there; members (N,2,AXES): axes by network and by trees alone."""
 
     axes: Tensor
     weight_logit: Tensor
     features: Tensor
     kinds: Tensor
+    members: Tensor
 
 
 def bounded(correction: Tensor) -> Tensor:
@@ -111,6 +113,8 @@ class MedIQA(nn.Module):
         self.register_buffer("axis_mean", torch.zeros(2, AXES))
         self.register_buffer("axis_std", torch.ones(2, AXES))
         self.register_buffer("blend", torch.zeros(2, AXES))  # share of the trees, CT and MR
+        scales = [scale_of(modality, "").artefact for modality in ("CT", "MR")]
+        self.register_buffer("artefact_curve", torch.tensor([[c.s50, c.p, c.texture] for c in scales]))
         self.trees = nn.ModuleList(Trees(AXES, *trees) for _ in range(2)) if trees[0] else None
 
     def with_trees(self, grown: Sequence[Trees], blend: Tensor) -> MedIQA:
@@ -152,16 +156,39 @@ class MedIQA(nn.Module):
         tokens = self._windowed(self.layers[1], tokens, v, prompt)
         return self._windowed(self.layers[2], self.mix2(tokens), v, prompt)
 
+    def points_of_artefact(self, axis: Tensor, row: Tensor) -> Tensor:
+        """(N,) standardised logarithm of the artefact -> (N,) its falling curve, 1 to 0, of modality `row` (N,) whatever the purpose."""
+        s50, p, texture = self.artefact_curve[row].unbind(1)
+        amount = (axis * self.axis_std[row, 2] + self.axis_mean[row, 2]).exp()
+        beyond = (amount.square() - texture.square()).clamp(min=1e-8).sqrt()
+        return 1.0 / (1.0 + (beyond / s50) ** p)
+
+    def artefact_of_points(self, points: Tensor, row: Tensor) -> Tensor:
+        """The way back."""
+        s50, p, texture = self.artefact_curve[row].unbind(1)
+        beyond = s50 * (1.0 / points.clamp(0.005, 0.9999) - 1.0) ** (1.0 / p)
+        return ((beyond.square() + texture.square()).sqrt().log() - self.axis_mean[row, 2]) / self.axis_std[row, 2]
+
+    def _grown(self, direct: Tensor, measures: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Axes (N,AXES) by the trees, and the artefact's curve, of which the trees know the mean and not the mean of its logarithm."""
+        assert self.trees is not None
+        grown = torch.where(row[:, None] == 1, self.trees[1](measures), self.trees[0](measures))
+        points = grown[:, 2].clamp(0.005, 0.9999)
+        return torch.cat([direct[:, :2] + bounded(grown[:, :2]), self.artefact_of_points(points, row)[:, None]], 1), points
+
     def answer(self, features: Tensor, measures: Tensor) -> Output:
         """The last layers: features (N,F) as `forward` tells them and raw measures (N,M) -> the output."""
         hidden, seen = features[:, :self.from_measures.in_features], features[:, -AXES:]
-        direct = self.directly(measures)
-        axes = direct + bounded(self.from_measures(hidden) + seen + self.fuse(features))
+        direct, row = self.directly(measures), measures[:, _MODALITY].round().long()
+        own = direct + bounded(self.from_measures(hidden) + seen + self.fuse(features))
+        axes, members = own, torch.stack([own, own], 1)
         if self.trees is not None:
-            row = measures[:, _MODALITY].round().long()
-            grown = torch.where(row[:, None] == 1, self.trees[1](measures), self.trees[0](measures))
-            axes = axes + self.blend[row] * (direct + bounded(grown) - axes)
-        return Output(axes, self.slice_weight(features)[:, 0], features, self.kinds(features))
+            grown, points = self._grown(direct, measures, row)
+            share = self.blend[row]
+            artefact = (1 - share[:, 2]) * self.points_of_artefact(own[:, 2], row) + share[:, 2] * points
+            axes = torch.cat([own[:, :2] + share[:, :2] * (grown - own)[:, :2], self.artefact_of_points(artefact, row)[:, None]], 1)
+            members = torch.stack([own, grown], 1)
+        return Output(axes, self.slice_weight(features)[:, 0], features, self.kinds(features), members)
 
     def forward(self, views: Tensor, measures: Tensor, prompts: Tensor) -> Output:
         """views (N,V,3,96,96), the last one the whole slice; measures (N,M) raw; prompts (N,4) indices."""

@@ -18,12 +18,17 @@ SETTINGS: dict[str, Any] = {
     "min_child_samples": 20, "reg_lambda": 1.0, "verbose": -1, "deterministic": True, "force_row_wise": True}
 
 
+SHARE = 0.5
+"""Of the trees in the answer: what they and the network miss differs, so that the mean is better than either."""
+
+
 class NoBooster(RuntimeError):
     """lightgbm is not installed."""
 
 
 def grow(measures: np.ndarray, corrections: np.ndarray, seed: int = 0, threads: int = 2) -> Trees:
-    """Trees for corrections (N,AXES) of one modality from raw measures (N,M)."""
+    """Trees for `corrections` (N,AXES) of one modality from raw measures (N,M): noise and width less what is measured directly, and the curve of
+    the artefact."""
     try:
         import lightgbm
     except ImportError:
@@ -38,9 +43,11 @@ def grow(measures: np.ndarray, corrections: np.ndarray, seed: int = 0, threads: 
     return trees_of(models)
 
 
-def with_trees(network: MedIQA, measures: torch.Tensor, axes: torch.Tensor, is_mr: torch.Tensor, blend: torch.Tensor, seed: int = 0) -> MedIQA:
-    """The network with trees fitted to rows that it may see: raw measures (N,M), true standardised axes (N,AXES); blend (2,AXES) is the share
-    of the trees in the answer."""
-    correction = (axes - network.directly(measures)).detach().numpy()
-    grown = [grow(measures.numpy()[is_mr.numpy() == flag], correction[is_mr.numpy() == flag], seed) for flag in (False, True)]
-    return network.with_trees(grown, blend)
+def with_trees(network: MedIQA, measures: torch.Tensor, axes: torch.Tensor, is_mr: torch.Tensor, seed: int = 0) -> MedIQA:
+    """The network with trees fitted to rows that it may see: raw measures (N,M), true standardised axes (N,AXES)."""
+    row = is_mr.long()
+    with torch.inference_mode():
+        wanted = axes - network.directly(measures)
+        wanted[:, 2] = network.points_of_artefact(axes[:, 2], row)
+    grown = [grow(measures[row == k].numpy(), wanted[row == k].numpy(), seed) for k in (0, 1)]
+    return network.with_trees(grown, torch.full((2, AXES), SHARE))

@@ -1,9 +1,7 @@
-"""The caches of the ladder as tensors, split by subject: two thirds to fit, one third kept out for calibration."""
+"""The caches of the ladder as tensors, with the subjects of one fold kept out."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +9,8 @@ import numpy as np
 import torch
 
 from qa_engine.prompts import Prompts, mr_type
-from qa_engine.training.dataset import SIMULATED
+from qa_engine.training.folds import folds_of
 from qa_engine.training.parameters import PARAMETERS
-
-HELD_OUT = 0.34
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +37,8 @@ class Cache:
         return len(self.series)
 
 
-def load_caches(files: list[Path]) -> Cache:
-    """Reads cache files of `ladder.save`; ValueError when there is none."""
+def load_caches(files: list[Path], split: str = "subject", fold: int | None = None) -> Cache:
+    """Reads cache files of `ladder.save`, with the subjects of a fold of `folds` kept out (None: all are fitted); ValueError when there is none."""
     if not files:
         raise ValueError("no cache: run mediqa train simulate first")
     parts = [dict(np.load(f, allow_pickle=False)) for f in files]
@@ -56,36 +52,8 @@ def load_caches(files: list[Path]) -> Cache:
     prompts = [Prompts("3d", m.lower(), region or None, purpose or mr_type(contrast)).indices()
                for m, region, purpose, contrast in zip(modality, joined("region"), joined("purpose"), joined("contrast"), strict=True)]
     subject, source = joined("subject"), joined("source")
+    held_out = folds_of(subject, source, modality, split) == fold if fold is not None else np.zeros(len(subject), bool)
     return Cache(torch.from_numpy(joined("views")), torch.from_numpy(joined("measures")).float(),
                  torch.from_numpy(joined("physics")).float(), torch.tensor(prompts), torch.from_numpy(modality == "MR"),
                  joined("series"), subject, source, joined("purpose"), joined("place"), joined("draw"), joined("rung"),
-                 held_out_rows(subject, source, modality), torch.from_numpy(joined("parameters")))
-
-
-def held_out_rows(subject: np.ndarray, source: np.ndarray, modality: np.ndarray) -> np.ndarray:
-    """Boolean rows of subjects that are never fitted: a third of each source's subjects, by a hash of the subject's name.
-
-    Simulated patients are always fitted: they are no evidence. Sources with one subject are dealt out by the same hash, so that
-    whole sources are kept out as well.
-    """
-    of_source: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for one, where, kind in zip(subject, source, modality, strict=True):
-        if where == SIMULATED:
-            continue
-        of_source[(str(kind), str(where))].add(str(one))
-    out: set[str] = set()
-    alone: dict[str, list[str]] = defaultdict(list)
-    for (kind, _), names in of_source.items():
-        ordered = sorted(names, key=_hash)
-        if len(ordered) >= 3:
-            out |= set(ordered[: round(len(ordered) * HELD_OUT)])
-        else:
-            alone[kind] += ordered
-    for names in alone.values():
-        ordered = sorted(set(names), key=_hash)
-        out |= set(ordered[: round(len(ordered) * HELD_OUT)])
-    return np.array([str(s) in out for s in subject])
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+                 held_out, torch.from_numpy(joined("parameters")))

@@ -1,8 +1,9 @@
-"""Fits the network: first the measures alone (seconds), then views and measures together; seeded, with checkpoints, on CPU or GPU.
+"""Fits the network: first the measures alone (seconds), then views and measures together, then the trees; seeded, with checkpoints, on CPU or
+GPU.
 
-Losses: smooth L1 on standardised logarithms of the physics, ranking of versions inside a slice (softplus, temperature 0.3; pairs with
-identity count three times), and the series' Q through the slice weights, whose target weighs slices by the tissue that they show. What is
-kept is the running mean of the weights.
+Losses: smooth L1 on standardised logarithms of the physics, squared error of Q, ranking of versions inside a slice (softplus, temperature
+0.1; pairs with identity count three times), and the series' Q through the slice weights, whose target weighs slices by the tissue that they
+show; a side head names the kinds of damage. What is kept is the running mean of the weights.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from qa_engine.network.mediqa import KINDS, MedIQA, bounded
 from qa_engine.network.views import channels
 from qa_engine.prompts import DIMENSIONS, SIZES
 from qa_engine.targets import scale_of
+from qa_engine.training.boost import with_trees
 from qa_engine.training.cache import Cache
 from qa_engine.training.ladder import LADDERS
 from qa_engine.training.run_log import RunLog
@@ -44,7 +46,8 @@ class FitSettings:
 
     minutes: float = 12.0
     steps: int | None = None
-    classical_epochs: int = 120
+    classical_steps: int = 800
+    ladders_per_step: int = 16
     series_per_step: int = 4
     slices_per_series: int = 2
     rungs: int = 4
@@ -150,24 +153,24 @@ def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None, pro
     network.axis_std.copy_(standard.std)
     network.to(settings.device)
     step = Step(cache, curves_of(cache, settings.device), standard.to(settings.device), settings, generator)
-    _fit_classical(network, step, rows, progress)
-    averaged = _fit_all(network, step, checkpoint, progress, log)
-    return averaged.cpu().eval(), standard
+    _fit_classical(network, step, progress)
+    averaged = _fit_all(network, step, checkpoint, progress, log).cpu().eval()
+    progress("trees")
+    return with_trees(averaged, cache.measures[rows], standard.of(cache.physics[rows], cache.is_mr[rows]), cache.is_mr[rows], settings.seed), standard
 
 
-def _fit_classical(network: MedIQA, step: Step, rows: Tensor, progress: Callable[[str], None]) -> None:
-    """The measures' own way to the axes; a quarter of an epoch is random, so that both modalities count the same."""
-    parts = [*network.classical.parameters(), *network.from_measures.parameters(), *network.tables.parameters()]
-    steps = step.settings.classical_epochs * min(40, len(rows) // 256 + 1)
+def _fit_classical(network: MedIQA, step: Step, progress: Callable[[str], None]) -> None:
+    """The measures' own way to the axes: whole ladders of slices, with the losses of the second stage."""
+    parts = [*network.classical.parameters(), *network.from_measures.parameters(), *network.tables.parameters(), network.prompt_gate]
+    steps = step.settings.classical_steps
     optimiser = torch.optim.AdamW(parts, lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    of = [rows[step.cache.is_mr[rows] == flag].to(step.device) for flag in (False, True)]
+    network.train()
     for number in range(steps):
-        pick = torch.cat([r[torch.randint(len(r), (128,), generator=step.generator, device=step.device)] for r in of])
-        prompts = dropped(step.prompts[pick], step.generator)
-        measures = step.jittered(network, pick, 0.05)
-        axes = network.directly(step.measures[pick]) + bounded(network.from_classical(measures, prompts)[1])
-        loss = F.smooth_l1_loss(axes, step.standard.of(step.physics[pick], step.is_mr[pick]))
+        rows, slices, rung = step.ladders()
+        prompts = dropped(step.prompts[rows], step.generator)
+        axes = network.directly(step.measures[rows]) + bounded(network.from_classical(step.jittered(network, rows, 0.05), prompts)[1])
+        loss = step.of_axes(axes, rows, slices, rung)[0]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -249,6 +252,27 @@ class Step:
         rows, slices, of_series, rung = torch.tensor(picked, device=self.device).unbind(1)
         return rows, slices, of_series, rung
 
+    def ladders(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of whole ladders, `ladders_per_step` slices of each modality, and for each its slice and its rung, numbered."""
+        picked: list[tuple[int, int, int]] = []
+        for number in range(2 * self.settings.ladders_per_step):
+            mr = number % 2
+            subject = self.rows[mr][self.names[mr][self.random.integers(len(self.names[mr]))]]
+            series = list(subject.values())[self.random.integers(len(subject))]
+            place = list(series.values())[self.random.integers(len(series))]
+            picked += [(row, number, rung) for rung, row in place.items()]
+        rows, slices, rung = torch.tensor(picked, device=self.device).unbind(1)
+        return rows, slices, rung
+
+    def of_axes(self, axes: Tensor, rows: Tensor, slices: Tensor, rung: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss of standardised axes (N,3) of `rows`, and their Q and true Q (N,) in 0..1."""
+        is_mr = self.is_mr[rows]
+        q, truth = self.curves.quality(self.standard.physics(axes, is_mr), rows), self.curves.quality(self.physics[rows], rows)
+        loss = 2.0 * F.smooth_l1_loss(axes, self.standard.of(self.physics[rows], is_mr)) + 2.0 * (q - truth).square().mean()
+        if self.settings.ranking:
+            loss = loss + 0.8 * ranking(q, truth, slices, rung)
+        return loss, q, truth
+
     def jittered(self, network: MedIQA, rows: Tensor, amount: float) -> Tensor:
         """Measures of `rows`, all but the exact ones shaken by `amount` of their spread."""
         raw = self.measures[rows]
@@ -268,10 +292,7 @@ class Step:
         seen = seen.flip(-2) if turn // 2 else seen
         prompts = dropped(self.prompts[rows], self.generator) if self.settings.prompts else torch.zeros_like(self.prompts[rows])
         out = network(seen, self.jittered(network, rows, 0.03), prompts)
-        direct = F.smooth_l1_loss(out.axes, self.standard.of(self.physics[rows], is_mr))
-        q = self.curves.quality(self.standard.physics(out.axes, is_mr), rows)
-        truth = self.curves.quality(self.physics[rows], rows)
-        ordered = ranking(q, truth, slices, rung)
+        fitted, q, truth = self.of_axes(out.axes, rows, slices, rung)
         # softmax of the slice weights inside each version of a series
         together = (of_series[:, None] == of_series[None]).float()
         raised = (out.weight_logit - out.weight_logit.max().detach()).exp()
@@ -282,4 +303,4 @@ class Step:
         whole = (share * (together @ (weight * q) - together @ (wanted * truth)).square()).sum() / share.sum()
         apart = (weight * (weight.clamp(min=1e-6) / wanted).log()).sum() / share.sum()
         named = F.binary_cross_entropy_with_logits(out.kinds, self.kinds[rows])
-        return 2.0 * direct + (0.8 if self.settings.ranking else 0.0) * ordered + 2.0 * whole + 0.2 * apart + 0.1 * named
+        return fitted + whole + 0.2 * apart + 0.1 * named

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qa_engine.model import Model, load_model
 from qa_engine.training.dataset import SIMULATED
 
 SPLITS = {"subject": 4, "source": 3}
@@ -41,6 +42,7 @@ def folds_of(subjects: Iterable[str], sources: Iterable[str], modalities: Iterab
     return np.array([-1 if f is None else f for f in found])
 
 
-def fold_file(folder: Path, split: str, fold: int) -> str:
-    """Name of the profile that never saw the fold, in `folder`."""
-    return f"{split}-{fold}"
+def load_fold_models(folder: Path) -> dict[str, list[Model]]:
+    """Split -> the networks of its folds, in order; ModelMissing when one is not there."""
+    found = {split: [load_model(f"{split}-{k}", folder) for k in range(count)] for split, count in SPLITS.items()}
+    return {split: [m for m in models if isinstance(m, Model)] for split, models in found.items()}
