@@ -30,7 +30,7 @@ from benchmarks.rows import FOREIGN, Rows, load_series, make_rows  # noqa: E402
 
 BEGAN = time.monotonic()
 QUICK_SUBJECTS = 6
-PLAIN_STEPS, PUBLISHED_STEPS = 400, 800
+PLAIN_STEPS, PUBLISHED_STEPS = 250, 800
 OURS, PLAIN, PUBLISHED = "ours", "plain convolution", "mediqa-base from scratch"
 BOOSTING = "measures + boosting"
 
@@ -149,6 +149,7 @@ def run(train: Path, quick: bool, jobs: int, slices: int, folds: Path | None, fi
 def gather_evidence(found: dict[str, Any], judge: Judge, data: Path, quick: bool) -> None:
     """Pairs, slabs, abstention: of the data folder of the checkout, whatever DIR is."""
     model = judge.shipped
+    torch.set_num_threads(1)  # slices one by one: threads would wait for each other
     phantoms = evidence.phantom_series(data)
     say("pairs")
     found["pair_details"] = evidence.real_pairs(model, data / "train") | evidence.dose_ladders(model, 1 if quick else 3) | evidence.phantom_order(
