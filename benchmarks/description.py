@@ -29,14 +29,12 @@ from qa_engine.degradation_grades import grades, severity_of  # noqa: E402
 from qa_engine.description import EXPECTED, Description, describe  # noqa: E402
 from qa_engine.envelope import SIMULATED_MARK  # noqa: E402
 from qa_engine.expected_noise import constants  # noqa: E402
-from qa_engine.measures.acquired import acquired_limits  # noqa: E402
-from qa_engine.measures.physics import reference_factor  # noqa: E402
 from qa_engine.model import Model, load_model  # noqa: E402
 from qa_engine.outcome import Severity, Verdict  # noqa: E402
 from qa_engine.policy import THRESHOLDS, Policy  # noqa: E402
 from qa_engine.simulation.degradations import AddedDamage, degrade  # noqa: E402
 from qa_engine.targets import quality_of, scale_of  # noqa: E402
-from qa_engine.training.ladder import clean_physics, total_physics  # noqa: E402
+from qa_engine.training.ladder import own_physics, stated_damage, total_physics  # noqa: E402
 from qa_engine.volume import FrameRef, Reading, Volume  # noqa: E402
 
 JUDGES = ("completeness", "preciseness", "consistency", "quality accuracy")
@@ -109,12 +107,12 @@ def quality_accuracy(record: Description, truth: Truth, modality: str) -> int:
     return 2 - abs(ORDER.index(record.recommendation.verdict) - ORDER.index(true))
 
 
-def truth_of(clean: np.ndarray, added: AddedDamage, volume: Volume, purpose: str) -> Truth:
-    """From the slices (N,H,W) as they were and what was added to them."""
+def truth_of(clean: np.ndarray, added: AddedDamage, volume: Volume, purpose: str, artefact: str) -> Truth:
+    """From the slices (N,H,W) as they were and what was added to them; `artefact` is the word for the third axis."""
     image, spacing = torch.from_numpy(clean), torch.tensor([volume.spacing_mm] * len(clean))
-    factor = np.ones(len(clean)) if volume.modality == "CT" else reference_factor(acquired_limits(image), spacing).numpy()
-    physics = total_physics(clean_physics(image, spacing, volume.modality), added, volume.modality, factor)
-    return Truth(grades(physics, np.full(len(physics), 1 / len(physics)), volume.modality, purpose),
+    own = own_physics(list(image[:, None]), spacing[:1], volume.modality).astype(float)
+    physics = total_physics(own, stated_damage(own, added, volume.modality), volume.modality)
+    return Truth(grades(physics, np.full(len(physics), 1 / len(physics)), volume.modality, purpose, artefact),
                  float(quality_of(physics, volume.modality, purpose).mean()))
 
 
@@ -171,7 +169,7 @@ def judged(reading: Reading, model: Model) -> Iterator[tuple[str, tuple[int, int
             if not steps:
                 return
             continue
-        record, truth = describe(a), truth_of(volume.pixels, added, volume, a.purpose)
+        record, truth = describe(a), truth_of(volume.pixels, added, volume, a.purpose, next((k for k, _ in steps if k not in ("noise", "blur")), ""))
         yield (" + ".join(f"{kind} {amount:g}" for kind, amount in steps) or "nothing",
                (completeness(record, truth), preciseness(record, truth), consistency(a, record), quality_accuracy(record, truth, a.modality)),
                contradictions(a, record))

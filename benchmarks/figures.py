@@ -22,11 +22,11 @@ from benchmarks.metrics import (
 )
 from benchmarks.ours import Answer
 from benchmarks.rows import FOREIGN, Rows, mild_rungs
-from qa_engine.calibration import conformal_half_width
+from qa_engine.calibration import Calibration
 from qa_engine.measures import MEASURE_NAMES
+from qa_engine.training.calibrate import SeriesScores, coverage
 from qa_engine.training.ladder import LADDERS
 
-DRAWS = 200
 TISSUE = MEASURE_NAMES.index("tissue_share")
 
 
@@ -125,9 +125,9 @@ def axis_errors(physics: np.ndarray, rows: Rows) -> dict[str, float]:
     return found | {f"{name}_srcc": round(srcc(physics[pick, k], rows.physics[pick, k]), 3) for k, name in enumerate(("noise", "width", "artefact"))}
 
 
-def series_scores(answer: Answer, rows: Rows, weights: str = "trained") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Subject, score and truth of each version of each series. weights: trained (softmax), constant, or one (only the first slice); the truth
-    always weighs all slices by their tissue."""
+def series_scores(answer: Answer, rows: Rows, weights: str = "trained") -> SeriesScores:
+    """Each version of each series. weights: trained (softmax), constant, or one (only the first slice); the truth always weighs all slices by
+    their tissue."""
     pick = np.flatnonzero(np.isfinite(answer.q) & (rows.rung != FOREIGN))
     name = np.array([f"{s}/{r}" for s, r in zip(rows.series[pick], rows.rung[pick], strict=True)])
     found = []
@@ -137,39 +137,31 @@ def series_scores(answer: Answer, rows: Rows, weights: str = "trained") -> tuple
         if weights == "one":
             logit[1:] = -np.inf
         weight = np.exp(logit - logit.max())
+        weight /= weight.sum()
         tissue = rows.measures[own, TISSUE].astype(float) + 1e-3
-        found.append((rows.subject[own[0]], float(weight @ answer.q[own] / weight.sum()), float(tissue @ rows.q[own] / tissue.sum())))
-    subject, score, truth = zip(*found, strict=True) if found else ((), (), ())
-    return np.array(subject), np.array(score, float), np.array(truth, float)
+        one, two = weight @ answer.members[own]
+        found.append((own[0], float(weight @ answer.q[own]), float(tissue @ rows.q[own] / tissue.sum()), abs(one - two)))
+    first = np.array([row[0] for row in found], int)
+    score, truth, apart = (np.array([row[k] for row in found], float) for k in (1, 2, 3))
+    return SeriesScores(rows.subject[first], np.full(len(first), False), rows.rung[first], score, truth, apart)
 
 
-def left_out_coverage(subject: np.ndarray, score: np.ndarray, truth: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """Intervals at 90 % by leave-one-subject-out: each subject's residual against the half width that the others give, one version of each
-    subject per draw; mean over draws, with exact bounds for the number of subjects."""
-    groups = list(rows_by(subject))
-    n = len(groups)
-    if n < 11:
-        return {"subjects": n, "observed": None}
-    random, residual = np.random.default_rng(seed), np.abs(score - truth)
-    covered, half = [], []
-    for _ in range(DRAWS):
-        drawn = np.array([residual[g[random.integers(len(g))]] for g in groups])
-        covered.append(np.mean([drawn[k] <= conformal_half_width(np.delete(drawn, k).tolist()) for k in range(n)]))
-        half.append(conformal_half_width(drawn.tolist()))
-    width = float(np.median(half))
-    return counted(float(np.mean(covered)), n, np.minimum(score + width, 100) - np.maximum(score - width, 0)) | {"half_width": round(width, 1)}
+def left_out_coverage(s: SeriesScores, folds: np.ndarray) -> dict[str, Any]:
+    """Intervals at 90 %, each fold of subjects by a calibration on the others; exact bounds for the number of subjects."""
+    found = coverage(s, folds)
+    return counted(found["coverage"], found["subjects"]) | {"median_width": found["median_width"]}
 
 
-def fixed_coverage(subject: np.ndarray, score: np.ndarray, truth: np.ndarray, half_width: float) -> dict[str, Any]:
+def fixed_coverage(s: SeriesScores, calibration: Calibration) -> dict[str, Any]:
     """The same for an interval that was calibrated elsewhere: of subjects never seen."""
-    inside = np.abs(score - truth) <= half_width
-    share = float(np.mean([inside[g].mean() for g in rows_by(subject)]))
-    return counted(share, len(set(subject)), np.minimum(score + half_width, 100) - np.maximum(score - half_width, 0)) | {"half_width": half_width}
+    ends = np.array([calibration.interval(float(score), float(apart)) for score, apart in zip(s.score, s.apart, strict=True)])
+    inside = (ends[:, 0] <= s.truth) & (s.truth <= ends[:, 1])
+    share = float(np.mean([inside[g].mean() for g in rows_by(s.subject)]))
+    return counted(share, len(set(s.subject))) | {"median_width": round(float(np.median(ends[:, 1] - ends[:, 0])), 1)}
 
 
-def counted(share: float, subjects: int, widths: np.ndarray) -> dict[str, Any]:
-    """Observed coverage with exact bounds, as if share * subjects subjects were covered, and the median width."""
+def counted(share: float, subjects: int) -> dict[str, Any]:
+    """Observed coverage with exact bounds, as if share * subjects subjects were covered."""
     k = round(share * subjects)
     low, high = clopper_pearson(k, subjects)
-    return {"observed": round(share, 3), "subjects": subjects, "interval": [round(low, 3), round(high, 3)], "upper_95": round(upper_bound(k, subjects), 3),
-            "median_width": round(float(np.median(widths)), 1)}
+    return {"observed": round(share, 3), "subjects": subjects, "interval": [round(low, 3), round(high, 3)], "upper_95": round(upper_bound(k, subjects), 3)}

@@ -1,7 +1,7 @@
 """Which network may answer for which row: none is asked about a subject that it was fitted on.
 
-With the networks of the folds (`--folds`, made by `mediqa train`) every subject has one that never saw it; without them the shipped network
-answers for the subjects that were kept out of its training. Subjects that no training ever saw are the shipped network's.
+Every subject of the training has a network of a fold that never saw it (`fold_weights`, made by `mediqa train fit`); subjects that no training
+ever saw are the shipped network's.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import numpy as np
 
 from benchmarks.folds import SPLITS, deal
 from benchmarks.rows import INDEX, Rows
+from qa_engine.calibration import Calibration
 from qa_engine.model import Model, load_model
-from qa_engine.training.cache import held_out_rows
+from qa_engine.training.folds import fold_of, load_fold_models
 
+FOLDS = Path(__file__).with_name("fold_weights")
 FoldOf = Callable[[str, str, str, str], int | None]
 """(subject, source, modality, split) -> number of the fold whose network never saw it, None for a subject that no training saw."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """models: of each split, [0] the shipped one, then those of the folds. known: (modality, subject) of the training folder; fitted: those
-    of them that the shipped network saw."""
+    """models: of each split, [0] the shipped one, then those of the folds. known: (modality, subject) of the training folder."""
 
     models: dict[str, list[Model]]
     fold_of: FoldOf | None
     known: frozenset[tuple[str, str]]
-    fitted: frozenset[tuple[str, str]]
     notes: tuple[str, ...]
 
     @property
@@ -48,11 +48,8 @@ class Judge:
 
     def which(self, rows: Rows, modality: str, split: str) -> np.ndarray:
         """Number of the network (N,) that answers for each row, -1 where every one has seen the subject (or, for split source, its source)."""
-        if self.fold_of is not None:
-            return self._folds(rows, modality, split) + 1
         known = np.array([(modality, str(s)) in self.known for s in rows.subject])
-        fitted = np.array([(modality, str(s)) in self.fitted for s in rows.subject])
-        return np.where(fitted | (known & (split == "source")), -1, 0)
+        return np.where(known, self._folds(rows, modality, split) + 1, 0)
 
     def method_folds(self, rows: Rows, modality: str, split: str) -> np.ndarray:
         """Folds (N,) that the other methods are fitted by: those of our training, others dealt out here."""
@@ -63,10 +60,10 @@ class Judge:
         """Whether the shipped network answers for all rows, none of whose subjects is in the training folder."""
         return not any((modality, str(s)) in self.known for s in np.unique(rows.subject))
 
-    def half_width(self, modality: str) -> float | None:
+    def calibration(self, modality: str) -> Calibration | None:
         """Of the shipped interval."""
         try:
-            return self.shipped.calibration(modality).half_width
+            return self.shipped.calibration(modality)
         except KeyError:
             return None
 
@@ -80,27 +77,15 @@ def _subjects(train: Path, modality: str) -> list[tuple[str, str]]:
                 if r["modality"] == modality and r.get("role", "patient") == "patient" and r.get("ship", "yes") == "yes"]
 
 
-def our_judge(train: Path, default: Path, folds: Path | None) -> Judge:
-    """The shipped network, those of the folds where they are given, and what is known of the training."""
-    known, fitted = set(), set()
-    for modality in INDEX:
-        rows = _subjects(default, modality)
-        if rows:
-            subject, source = (np.array(column) for column in zip(*rows, strict=True))
-            out = held_out_rows(subject, source, np.full(len(rows), modality))
-            known |= {(modality, str(s)) for s in subject}
-            fitted |= {(modality, str(s)) for s in subject[~out]}
+def our_judge(train: Path, default: Path, folds: Path) -> Judge:
+    """The shipped network, those of the folds, and what is known of the training."""
+    known = {(modality, s) for modality in INDEX for s, _ in _subjects(default, modality)}
     named = {(m, s) for m in INDEX for s, _ in _subjects(train, m)}
     shipped = load_model()
-    models, fold_of = {split: [shipped] for split in SPLITS}, None
+    assert isinstance(shipped, Model)
     if not named & known:
         note = "none of these subjects was in the training: ours is the shipped network as it is, the others are fitted by folds within this folder"
-    elif folds is not None:
-        from qa_engine.training.folds import fold_of, load_fold_models
-
-        models = {split: [shipped, *of_split] for split, of_split in load_fold_models(folds).items()}
-        note = "ours: for each subject the network of the fold that was fitted without it; the others: the same folds"
-    else:
-        note = f"ours: the shipped network on the {len(named & (known - fitted))} subjects kept out of its training, so no row for whole sources " \
-               "(--folds gives both); the others: folds over all subjects, told on the same rows"
-    return Judge(models, fold_of, frozenset(known), frozenset(fitted), (note,))
+        return Judge({split: [shipped] for split in SPLITS}, None, frozenset(known), (note,))
+    models = {split: [shipped, *of_split] for split, of_split in load_fold_models(folds).items()}
+    note = "ours: for each subject the network of the fold that was fitted without it; the others: the same folds"
+    return Judge(models, fold_of, frozenset(known), (note,))

@@ -23,24 +23,28 @@ BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of N slices: physics (N,3), q (N,), logit of the slice weight (N,)."""
+    """Of N slices: physics (N,3), q (N,), logit of the slice weight (N,), q of the two models inside, network and trees (N,2)."""
 
     physics: np.ndarray
     q: np.ndarray
     logit: np.ndarray
+    members: np.ndarray
 
 
-def _answer(model: Model, views: torch.Tensor, measures: torch.Tensor, prompts: torch.Tensor, modality: str) -> tuple[np.ndarray, np.ndarray]:
+def _answer(model: Model, views: torch.Tensor, measures: torch.Tensor, prompts: torch.Tensor, modality: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Physics (N,3), logit (N,), physics of the two models (N,2,3)."""
     is_mr = torch.full((len(views),), modality == "MR")
     mean, std = model.log_physics
-    physics, logit = [], []
+    physics, logit, members = [], [], []
     with torch.inference_mode():
         for at in range(0, len(views), BATCH):
             part = slice(at, at + BATCH)
             out = model.network(channels(views[part].float(), is_mr[part]), measures[part], prompts[part])
-            physics.append((out.axes.float().clamp(-4, 4) * std[is_mr[part].long()] + mean[is_mr[part].long()]).exp().double().numpy())
+            row = is_mr[part].long()
+            physics.append((out.axes.float().clamp(-4, 4) * std[row] + mean[row]).exp().double().numpy())
+            members.append((out.members.float().clamp(-4, 4) * std[row][:, None] + mean[row][:, None]).exp().double().numpy())
             logit.append(out.weight_logit.float().numpy())
-    return np.maximum(np.concatenate(physics), FLOOR[modality]), np.concatenate(logit)
+    return np.maximum(np.concatenate(physics), FLOOR[modality]), np.concatenate(logit), np.maximum(np.concatenate(members), FLOOR[modality])
 
 
 def purposed(physics: np.ndarray, purpose: np.ndarray, modality: str) -> np.ndarray:
@@ -55,7 +59,7 @@ def answer_rows(models: list[Model], which: np.ndarray, rows: Rows, modality: st
                 fingerprints: bool = True) -> Answer:
     """Each row by models[which]; nan where which is below 0. Without `known_prompts` all prompts are unknown; without
     `fingerprints` the measures that could read the simulator stand at their mean over the training."""
-    physics, logit = np.full((len(rows), 3), np.nan), np.full(len(rows), np.nan)
+    physics, logit, members = np.full((len(rows), 3), np.nan), np.full(len(rows), np.nan), np.full((len(rows), 2, 3), np.nan)
     for k, model in enumerate(models):
         pick = np.flatnonzero(which == k)
         if not len(pick):
@@ -65,8 +69,9 @@ def answer_rows(models: list[Model], which: np.ndarray, rows: Rows, modality: st
             for column in (MEASURE_NAMES.index(name) for name in FINGERPRINTS):
                 measures[:, column] = model.network.measure_mean[column]
         prompts = torch.from_numpy(rows.prompts[pick]) if known_prompts else torch.zeros((len(pick), 4), dtype=torch.long)
-        physics[pick], logit[pick] = _answer(model, torch.from_numpy(rows.views[pick]), measures, prompts, modality)
-    return Answer(physics, purposed(physics, rows.purpose, modality), logit)
+        physics[pick], logit[pick], members[pick] = _answer(model, torch.from_numpy(rows.views[pick]), measures, prompts, modality)
+    return Answer(physics, purposed(physics, rows.purpose, modality), logit,
+                  np.stack([purposed(members[:, k], rows.purpose, modality) for k in (0, 1)], 1))
 
 
 def answer_slices(model: Model, images: list[np.ndarray], spacing_mm: tuple[float, float], modality: str, purpose: str, prompts: Prompts) -> Answer:
@@ -75,5 +80,5 @@ def answer_slices(model: Model, images: list[np.ndarray], spacing_mm: tuple[floa
     tensors = [torch.from_numpy(np.ascontiguousarray(one, np.float32)) for one in images]
     measures = torch.cat([measure(one[None], spacing, modality).vector for one in tensors])
     views = torch.stack([slice_views(one, modality) for one in tensors])
-    physics, logit = _answer(model, views, measures, torch.tensor([prompts.indices()] * len(images)), modality)
-    return Answer(physics, quality_of(physics, modality, purpose), logit)
+    physics, logit, members = _answer(model, views, measures, torch.tensor([prompts.indices()] * len(images)), modality)
+    return Answer(physics, quality_of(physics, modality, purpose), logit, np.stack([quality_of(members[:, k], modality, purpose) for k in (0, 1)], 1))

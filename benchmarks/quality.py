@@ -24,9 +24,10 @@ import torch  # noqa: E402
 from benchmarks import evidence, figures, networks, quality_table  # noqa: E402
 from benchmarks.baselines import METHODS  # noqa: E402
 from benchmarks.folds import SPLITS  # noqa: E402
-from benchmarks.judges import Judge, our_judge  # noqa: E402
+from benchmarks.judges import FOLDS, Judge, our_judge  # noqa: E402
 from benchmarks.ours import answer_rows  # noqa: E402
 from benchmarks.rows import FOREIGN, Rows, load_series, make_rows  # noqa: E402
+from qa_engine.training.folds import folds_of  # noqa: E402
 
 BEGAN = time.monotonic()
 QUICK_SUBJECTS = 6
@@ -93,14 +94,17 @@ def our_figures(rows: Rows, modality: str, judge: Judge, answers: dict[str, Any]
     unknown = answer_rows(models, which, rows, modality, known_prompts=False)
     plain = answer_rows(models, which, rows, modality, fingerprints=False)
     judged = np.isfinite(answer.q)
-    subject, score, truth = figures.series_scores(answer, rows)
-    half_width = judge.half_width(modality) if judge.straight(rows, modality) else None
-    coverage = (figures.fixed_coverage(subject, score, truth, half_width) if half_width is not None and len(score)
-                else figures.left_out_coverage(subject, score, truth))
+    s = figures.series_scores(answer, rows)
+    shipped = judge.calibration(modality) if judge.straight(rows, modality) else None
+    if shipped is not None and len(s.score):
+        coverage = figures.fixed_coverage(s, shipped)
+    else:
+        source = dict(zip(rows.subject.tolist(), rows.source.tolist(), strict=True))
+        coverage = figures.left_out_coverage(s, folds_of(s.subject, [source[n] for n in s.subject.tolist()], [modality] * len(s.subject), "subject"))
 
     def series_srcc(weights: str) -> float:
-        _, s, t = figures.series_scores(answer, rows, weights)
-        return round(figures.srcc(s, t), 3) if len(s) > 2 else float("nan")
+        of = figures.series_scores(answer, rows, weights)
+        return round(figures.srcc(of.score, of.truth), 3) if len(of.score) > 2 else float("nan")
 
     return {
         "subjects": len(set(rows.subject[judged])), "slices": len(set(rows.slice[judged & (rows.rung == 0)])), "coverage": coverage,
@@ -116,7 +120,7 @@ def our_figures(rows: Rows, modality: str, judge: Judge, answers: dict[str, Any]
     }
 
 
-def run(train: Path, quick: bool, jobs: int, slices: int, folds: Path | None, fit: Path | None) -> dict[str, Any]:
+def run(train: Path, quick: bool, jobs: int, slices: int, folds: Path, fit: Path | None) -> dict[str, Any]:
     """Everything, as the object that --json prints."""
     judge = our_judge(train, default_train(), folds)
     resamples, data = (50 if quick else 300), default_train().parent
@@ -201,7 +205,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few subjects, under three minutes")
     parser.add_argument("--jobs", type=int, default=2, help="processes that make the versions")
     parser.add_argument("--slices", type=int, default=2, help="slices of each series")
-    parser.add_argument("--folds", type=Path, help="folder of the networks of the folds (mediqa train)")
+    parser.add_argument("--folds", type=Path, default=FOLDS, help="folder of the networks of the folds (mediqa train fit)")
     parser.add_argument("--fit", type=Path, help="fit the other methods on this folder instead of by folds within DIR")
     args = parser.parse_args()
     train = args.data or default_train()

@@ -67,7 +67,6 @@ def ours_table(found: dict[str, Any]) -> Table:
     add("interval: subjects", "coverage", "subjects")
     add("interval: observed coverage at 90 %", "coverage", "observed")
     add("interval: one-sided 95 % upper bound", "coverage", "upper_95")
-    add("interval: half width", "coverage", "half_width")
     add("interval: median width", "coverage", "median_width")
     add("mild across subjects: bound for noise", "bounds", "noise")
     add("mild across subjects: bound for width", "bounds", "width")

@@ -25,7 +25,7 @@ from qa_engine.network.views import slice_views
 from qa_engine.prompts import Prompts, mr_type
 from qa_engine.targets import purpose_of, quality_of
 from qa_engine.training.dataset import TrainingSeries, load_training_series
-from qa_engine.training.ladder import LADDERS, SMALLEST, versions
+from qa_engine.training.ladder import MILD_ARTEFACT, MILD_BLUR, MILD_NOISE, SMALLEST, versions
 from qa_engine.training.parameters import vector
 
 MODALITIES = ("CT", "MR")
@@ -76,13 +76,8 @@ class Rows:
 
 
 def mild_rungs(modality: str) -> set[int]:
-    """Of each kind of single damage the rung with the least severity."""
-    least: dict[str, tuple[float, int]] = {}
-    for rung, steps in enumerate(LADDERS[modality]):
-        if len(steps) == 1:
-            kind, low, _ = steps[0][:3]
-            least[kind] = min(least.get(kind, (np.inf, rung)), (low, rung))
-    return {rung for _, rung in least.values()}
+    """Rungs of mild damage of each axis."""
+    return {MILD_NOISE, MILD_BLUR, MILD_ARTEFACT[modality]}
 
 
 def load_series(folder: Path, modality: str, most_subjects: int | None = None) -> list[TrainingSeries]:

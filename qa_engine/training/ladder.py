@@ -112,6 +112,14 @@ def total_physics(own: np.ndarray, added: np.ndarray, modality: str) -> np.ndarr
     return np.maximum(np.hypot(own, added), FLOOR[modality])
 
 
+def stated_damage(own: np.ndarray, damage: AddedDamage, modality: str) -> np.ndarray:
+    """(N,3) added noise, width and artefact in the units of `own` (N,3): noise at the reference width, MR amounts as shares of the signal."""
+    relative = 1.0 if modality == "CT" else 1.0 / damage.signal.double().numpy()
+    factor = reference_factor(torch.from_numpy(own[:, 1]), modality).numpy()
+    return np.stack([damage.noise_sd.double().numpy() * relative * factor, damage.width_mm.double().numpy(),
+                     damage.artefact.double().numpy() * relative], 1)
+
+
 def _seed(*words: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:7], "big")
 
@@ -166,14 +174,12 @@ def _ladder(one: TrainingSeries, slices: dict[int, Tensor], draw: int, seed: int
     for (place, image), source in zip(slices.items(), own, strict=True):
         interpolated = mr and max(image.shape[1:]) <= LARGEST_INTERPOLATED and random.random() < INTERPOLATED_SHARE
         shown = spacing / (1 + interpolated)
-        factor = float(reference_factor(torch.tensor(source[1]), one.modality))
         for rung, steps in enumerate(LADDERS[one.modality]):
             if rungs is not None and rung not in rungs:
                 continue
             generator = torch.Generator().manual_seed(_seed(seed, place, rung))
             changed, damage = apply_rung(image, spacing, steps, source, generator, one.modality)
-            relative = float(1.0 / damage.signal) if mr else 1.0
-            added = np.array([float(damage.noise_sd) * relative * factor, float(damage.width_mm), float(damage.artefact) * relative])
+            added = stated_damage(source[None].astype(float), damage, one.modality)[0]
             if interpolated:
                 changed = zero_filled(changed)
             yield Version(one.name, one.subject, one.source, one.region, one.contrast, purpose_of(one.modality, one.kernel), place, draw, rung,
