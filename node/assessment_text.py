@@ -40,6 +40,7 @@ def load(text: str, pictures: tuple[SlicePicture, ...] = ()) -> Assessment:
     kept.update(
         end=End(kept["end"]), reason=None if kept["reason"] is None else Reason(kept["reason"]),
         interval=None if kept["interval"] is None else tuple(kept["interval"]),
+        interval_parts=None if kept.get("interval_parts") is None else tuple(kept["interval_parts"]),
         thresholds=None if kept["thresholds"] is None else tuple(kept["thresholds"]),
         slices=tuple(SliceScore(**s) for s in kept["slices"]),
         degradations=tuple(Degradation(**{**d, "severity": Severity(d["severity"])}) for d in kept["degradations"]),

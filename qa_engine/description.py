@@ -65,6 +65,8 @@ class Description:
     recommendation: Recommendation
     where: str = ""
     told: bool = True
+    certainty: str = ""
+    """What the interval is made of."""
 
     def aspects(self) -> tuple[str, str, str, str, str]:
         """One plain text per aspect, "" where there is nothing to say. Cause and impact speak of the worst degradation, the cause also of noise
@@ -77,7 +79,7 @@ class Description:
 
     def text(self) -> str:
         """All aspects as one paragraph."""
-        return " ".join(part for part in self.aspects() if part)
+        return " ".join(part for part in (*self.aspects(), self.certainty) if part)
 
     def _wrong(self) -> str:
         if not self.degradations:
@@ -100,7 +102,16 @@ def describe(a: Assessment) -> Description:
     return Description(
         Subject(a.modality, region), a.degradations, tuple(cause(a, d) for d in a.degradations),
         tuple(Impact(d.type, d.severity, impact_text(region, d.type, d.severity)) for d in a.degradations),
-        Recommendation(Verdict(a.verdict), action(a, poor)), where, _worth_telling(a))
+        Recommendation(Verdict(a.verdict), action(a, poor)), where, _worth_telling(a), certainty(a))
+
+
+def certainty(a: Assessment) -> str:
+    """The two parts of the interval: only the second falls when the model learns more of such images."""
+    if a.interval is None or a.interval_parts is None:
+        return ""
+    image, training = a.interval_parts
+    return (f"90% interval {a.interval[0]:.0f} to {a.interval[1]:.0f}: the image leaves {image:.0f} points open to either side, "
+            f"the training data {training:.0f} more.")
 
 
 def cause(a: Assessment, degradation: Degradation) -> Cause:
@@ -116,14 +127,16 @@ def cause(a: Assessment, degradation: Degradation) -> Cause:
 
 def _compared(a: Assessment, degradation: Degradation) -> tuple[str, str]:
     """Noise of CT against what the protocol suggests, with the spread of that suggestion."""
-    expected = a.measures.get(EXPECTED)
-    if degradation.type != "noise" or a.modality != "CT" or expected is None or degradation.amount is None or isinstance(expected.value, str):
+    expected, measured = a.measures.get(EXPECTED), a.measures.get("NoiseStandardDeviation")
+    if degradation.type != "noise" or a.modality != "CT" or expected is None or measured is None:
+        return "", ""
+    if isinstance(expected.value, str) or isinstance(measured.value, str):
         return "", ""
     factor = constants().factor
-    if degradation.amount > factor * expected.value:
-        return "above", (f"Noise {degradation.amount:.0f} HU where this protocol's dose, kernel and body size suggest {expected.value:.0f} HU "
+    if measured.value > factor * expected.value:
+        return "above", (f"Noise {measured.value:.0f} HU where this protocol's dose, kernel and body size suggest {expected.value:.0f} HU "
                          f"(within a factor of {factor:.1f}): they do not explain it.")
-    return "explained", (f"Noise {degradation.amount:.0f} HU is no more than this protocol's dose, kernel and body size suggest "
+    return "explained", (f"Noise {measured.value:.0f} HU is no more than this protocol's dose, kernel and body size suggest "
                          f"({expected.value:.0f} HU, within a factor of {factor:.1f}).")
 
 

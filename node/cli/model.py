@@ -36,7 +36,7 @@ def list_profiles(as_json: JsonOption = False, quiet: QuietOption = False) -> No
 
 def _calibrated(card: dict[str, Any]) -> list[str]:
     """Modalities for which the profile gives a number."""
-    return sorted(m for m, row in card["calibration"].items() if row["half_width"] is not None)
+    return sorted(m for m, row in card["calibration"].items() if row.get("interval") is not None)
 
 
 @app.command()
@@ -61,9 +61,9 @@ def show(profile: Annotated[str, typer.Argument(help="Name of a profile.")] = "m
               "and every series that the node assesses with it ends as abstained/no-model.")
         return
     print("Trained on simulated degradations; not a medical device.")
-    print_table("Subjects kept out of training", ["modality", "subjects", "half width", "SRCC slice", "SRCC series", "pairs"],
-                [[m, c["subjects"], c["half_width"], c["srcc_slice"], c["srcc_series"], c["pairs"]]
-                 for m, c in model.card["calibration"].items()])
+    print_table("Subjects that the fold never saw", ["modality", "subjects", "coverage", "median width", "SRCC slice", "SRCC series", "pairs"],
+                [[m, c["subjects"], c["interval_left_out"]["coverage"], c["interval_left_out"]["median_width"], c["srcc_slice"], c["srcc_series"],
+                  c["pairs"]] for m, c in model.card["calibration"].items() if "srcc_slice" in c])
     print_table("Cells of the envelope", ["cell", "subjects", "number given"],
                 [[cell, int(n), "yes" if n >= LEAST_SUBJECTS else "no, too few"] for cell, n in subjects().items()])
 

@@ -12,13 +12,14 @@ import torch
 
 from qa_engine.assessment import Quantity
 from qa_engine.measures import Measured
+from qa_engine.measures.physics import WITNESS
 
 
 def public_measures(slices: Sequence[Measured], modality: str) -> dict[str, Quantity]:
     """Medians over the slices that were measured."""
     noise, width, signal, tissue = (float(torch.cat(values).median()) for values in zip(
         *((m.physics.noise, m.physics.width, m.signal, m.tissue_share) for m in slices), strict=True))
-    absolute = noise if modality == "CT" else noise / 1000.0 * signal
+    absolute = WITNESS * noise if modality == "CT" else noise / 1000.0 * signal
     result = {"NoiseStandardDeviation": Quantity(round(absolute, 3), "[hnsf'U]" if modality == "CT" else "1"),
               "EdgeWidth": Quantity(round(width, 3), "mm"), "TissueShare": Quantity(round(tissue, 3), "1")}
     if absolute > 0:

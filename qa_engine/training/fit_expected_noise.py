@@ -20,7 +20,7 @@ import torch
 from qa_engine.body import find_body, water_equivalent_diameter
 from qa_engine.expected_noise import TABLE, Constants, Exposure, expected_noise, kernel_number
 from qa_engine.measures import normalised
-from qa_engine.measures.physics import physics_of
+from qa_engine.measures.physics import WITNESS, physics_of
 from qa_engine.training.dataset import load_training_series
 
 OTHER_EXPOSURE = ("GE",)
@@ -44,7 +44,7 @@ def rows(data: Path) -> list[Row]:
         logs = []
         for image in one.pixels:
             unit, mask, _ = normalised(torch.from_numpy(image)[None], "CT")
-            logs.append(math.log(float(physics_of(unit, mask, torch.tensor([one.spacing_mm]), "CT").stated)))
+            logs.append(math.log(float(physics_of(unit, mask, torch.tensor([one.spacing_mm]), "CT").noise) * WITNESS))
         scan = Exposure(float(line["mas"]), float(line["slice_thickness_mm"]), float(line["kv"]), sharp, diameter)
         found.append((one.subject, scan, math.exp(float(np.median(logs)))))
     return found

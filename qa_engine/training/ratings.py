@@ -187,7 +187,8 @@ def write_profile(model: Model, weights: Path, fitted: Mapping[str, Fitted], col
         shutil.copyfile(weights, path)
     card = json.loads(json.dumps(model.card))
     for modality, f in fitted.items():
-        card["calibration"].setdefault(modality, {}).update(half_width=round(f.half_width, 2), subjects=f.patients)
+        fixed = {"quantile": round(f.half_width, 2), "ends": 1.0, "apart": 0.0} if math.isfinite(f.half_width) else None
+        card["calibration"].setdefault(modality, {}).update(interval=fixed, subjects=f.patients)
     card["rating"] = {modality: f.row for modality, f in fitted.items() if f.row is not None}
     card["version"] = f"{card['version']}+ratings.{collected.digest[:8]}"
     card["ratings"] = {

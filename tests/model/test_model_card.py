@@ -28,4 +28,4 @@ def test_thresholds_stand_in_the_page() -> None:
 
 def test_every_calibrated_modality_has_subjects_enough() -> None:
     for row in CARD["calibration"].values():
-        assert row["subjects"] >= 9 and 0 < row["half_width"] < 50
+        assert row["subjects"] >= 9 and 0 < row["interval"]["quantile"] < 50 and row["interval_left_out"]["median_width"] <= 40

@@ -39,7 +39,11 @@ def test_verdict_is_taken_from_the_interval(interval: tuple[float, float], word:
 
 
 def test_interval_stays_on_the_scale() -> None:
-    assert Calibration(20.0, 30).interval(95.0) == (75.0, 100.0) and Calibration(20.0, 30).interval(5.0) == (0.0, 25.0)
+    flat = Calibration(20.0, 1.0, 0.0, 30)
+    assert flat.interval(95.0, 9.0) == (75.0, 100.0) and flat.interval(5.0, 9.0) == (0.0, 25.0)
+    local = Calibration(20.0, 0.5, 0.05, 30)
+    assert local.parts(50.0, 0.0) == (20.0, 0.0) and local.parts(100.0, 4.0) == pytest.approx((10.0, 4.0))
+    assert local.interval(50.0, 4.0) == pytest.approx((26.0, 74.0))
 
 
 @pytest.mark.parametrize("key", SCALES)
@@ -74,10 +78,11 @@ def test_purpose_of_a_kernel(kernel: str, text: str, purpose: str) -> None:
 
 def test_grades_name_what_is_wrong_worst_first() -> None:
     physics = np.array([[60.0, 1.0, 2.0], [60.0, 3.0, 2.0]])
-    found = grades(physics, np.array([0.5, 0.5]), "CT", "soft tissue")
+    found = grades(physics, np.array([0.5, 0.5]), "CT", "soft tissue", "ring")
     assert [d.type for d in found] == ["noise", "blur"] and str(found[0].severity) == "severe" and found[0].unit == "[hnsf'U]"
     assert found[0].amount == pytest.approx(60.0) and 0.5 < found[0].probability <= 1.0
-    assert grades(np.array([[2.0, 0.8, 2.0]]), np.array([1.0]), "CT", "soft tissue") == ()
+    assert grades(np.array([[2.0, 0.8, 2.0]]), np.array([1.0]), "CT", "soft tissue", "ring") == ()
+    assert [d.type for d in grades(np.array([[2.0, 0.8, 60.0]]), np.array([1.0]), "CT", "soft tissue", "ring")] == ["ring"]
 
 
 def test_rank_correlation_with_ties() -> None:

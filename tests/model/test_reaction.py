@@ -12,7 +12,6 @@ import torch
 
 from qa_engine.assess import judge
 from qa_engine.decode import Decoder
-from qa_engine.measures.physics import REFERENCE_MM
 from qa_engine.model import Model, load_model
 from qa_engine.policy import Policy
 from qa_engine.salience import salient_slices
@@ -25,7 +24,8 @@ pytestmark = [pytest.mark.data, pytest.mark.model]
 
 LADDER = {"CT": {"noise": (10.0, 25.0, 60.0), "blur": (1.2, 2.0, 3.5), "streak": (10.0, 20.0, 40.0)},
           "MR": {"noise": (0.05, 0.1, 0.2), "blur": (1.5, 2.5, 4.0), "motion": (0.04, 0.08, 0.16)}}
-"""Severities in the units of `degradations.KINDS`, MR noise as stated at pixels of 0.9 mm, MR blur for pixels of 0.7 mm or finer."""
+REFERENCE_PIXEL_MM = 0.9
+"""Severities in the units of `degradations.KINDS`, MR noise as averages over this pixel would show it, MR blur for pixels of 0.7 mm or finer."""
 
 
 def scored() -> list[str]:
@@ -65,7 +65,7 @@ def amounts(kind: str, modality: str, spacing_mm: tuple[float, float]) -> tuple[
     """Severities for the pixels at hand: fine pixels show more of the same noise, coarse ones less of the same blur."""
     steps = LADDER[modality][kind]
     if modality == "MR" and kind == "noise":
-        return tuple(min(0.4, a / min(1.0, spacing_mm[0] / REFERENCE_MM)) for a in steps)
+        return tuple(min(0.4, a / min(1.0, spacing_mm[0] / REFERENCE_PIXEL_MM)) for a in steps)
     return tuple(a * max(1.0, spacing_mm[0] / 0.7) for a in steps) if modality == "MR" and kind == "blur" else steps
 
 

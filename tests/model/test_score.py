@@ -69,7 +69,7 @@ def test_other_prompts_move_the_score_little(model: Model, pixels: dict[str, np.
     """Prompts help, they do not decide: a wrong one costs less than the interval is wide (model.md section 11: 0.19 SRCC once)."""
     plain = score(model, modality, pixels[modality])
     for prompts in (Prompts("3d", modality.lower(), "extremity", None), Prompts("2d", modality.lower(), "heart", "dwi")):
-        assert abs(score(model, modality, pixels[modality], prompts).score - plain.score) < model.calibration(modality).half_width
+        assert abs(score(model, modality, pixels[modality], prompts).score - plain.score) < model.calibration(modality).quantile
 
 
 def test_strange_pixels_are_strange(model: Model, pixels: dict[str, np.ndarray]) -> None:

@@ -13,10 +13,11 @@ import torch
 
 from qa_engine.measures import MEASURE_NAMES
 from qa_engine.model import load_model
-from qa_engine.training.cache import Cache, held_out_rows, load_caches
+from qa_engine.training.cache import Cache, load_caches
 from qa_engine.training.calibrate import predict
 from qa_engine.training.dataset import SIMULATED, simulated_series
 from qa_engine.training.fit import FitSettings, curves_of, fit
+from qa_engine.training.folds import SPLITS, fold_of
 from qa_engine.training.ladder import LADDERS, save, versions
 from tests.support.data import data_folder
 
@@ -25,11 +26,11 @@ pytestmark = [pytest.mark.model]  # trains it, and half a minute is too long for
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two slices of a simulated patient of each modality, renamed so that there are subjects to keep out."""
+    """A slice of a simulated patient of each modality, renamed so that there are subjects and sources in every fold."""
     folder, files = tmp_path_factory.mktemp("caches"), []
     for kind in ("CT", "MR"):
         found = list(versions(simulated_series(kind, 1, doses=(1.0,)), 1))
-        copies = [type(v)(**{**vars(v), "subject": f"{kind}-{k}", "source": "site", "series": f"{kind}-{k}"}) for k in range(3) for v in found]
+        copies = [type(v)(**{**vars(v), "subject": f"{kind}-{k}", "source": f"site-{k % 3}", "series": f"{kind}-{k}"}) for k in range(12) for v in found]
         files.append(folder / f"{kind}.npz")
         save(copies, files[-1], kind)
     return files
@@ -48,9 +49,9 @@ def test_the_ladder_is_seeded_and_knows_its_physics() -> None:
     assert len(first) == len(LADDERS["MR"]) and first[0].rung == 0
     clean = first[0].physics
     for version, steps in zip(first[1:], LADDERS["MR"][1:], strict=True):
-        kinds = {kind for kind, _, _ in steps}
-        raised = version.physics > clean * 1.0001
-        assert raised.tolist() == ["noise" in kinds, "blur" in kinds, "motion" in kinds], (steps, version.physics, clean)
+        kinds = {step[0] for step in steps}
+        assert (version.added > 0).tolist() == ["noise" in kinds, "blur" in kinds, bool(kinds & {"motion", "ghost", "undersampling"})], steps
+        assert (version.physics >= clean).all() and np.allclose(version.own, first[0].own)
 
 
 def test_draws_of_a_slice_differ() -> None:
@@ -59,19 +60,26 @@ def test_draws_of_a_slice_differ() -> None:
     assert {v.draw for v in found} == {0, 1} and not np.array_equal(found[1].views, found[1 + len(found) // 2].views)
 
 
-def test_no_subject_is_fitted_and_kept_out() -> None:
-    subject = np.array([f"s{k // 4}" for k in range(80)] + ["sim"] * 4)
-    source = np.array(["a"] * 40 + ["b"] * 36 + ["c"] * 4 + [SIMULATED] * 4)
-    out = held_out_rows(subject, source, np.array(["MR"] * 84))
-    assert set(subject[out]).isdisjoint(subject[~out]) and not out[source == SIMULATED].any()
-    assert 0.25 < len(set(subject[out])) / 20 < 0.4
+def test_every_subject_is_left_out_by_one_fold_of_each_split(caches: list[Path]) -> None:
+    for split, count in SPLITS.items():
+        out = np.stack([load_caches(caches, split, k).held_out for k in range(count)])
+        assert (out.sum(0) == 1).all()
+        whole = load_caches(caches)
+        names = whole.subject if split == "subject" else whole.source
+        for fold in out:
+            for mr in (False, True):
+                of = whole.is_mr.numpy() == mr
+                assert set(names[fold & of]).isdisjoint(names[~fold & of]), split
+    assert not load_caches(caches).held_out.any()
+    assert fold_of("anybody", SIMULATED, "MR", "subject") is None, "simulated patients are no evidence"
+    assert fold_of("a", "tcga_chest_set", "CT", "source") != fold_of("a", "ibsi_sts", "CT", "source")
 
 
 def test_fitting_finds_the_physics(cache: Cache) -> None:
     said: list[str] = []
-    network, standard = fit(cache, FitSettings(minutes=0.1, series_per_step=2), None, said.append)
+    network, _ = fit(cache, FitSettings(steps=3, classical_steps=150, ladders_per_step=4, series_per_step=2), None, said.append)
     assert not network.training and any(line.startswith("network") for line in said)
-    found = predict(network, standard, cache, np.arange(len(cache)))
+    found = predict(network, cache, np.arange(len(cache)))
     error = np.abs(np.log(found.physics) - np.log(cache.physics.numpy())).mean(0)
     chance = np.abs(np.log(cache.physics.numpy()) - np.log(cache.physics.numpy()).mean(0)).mean(0)
     assert (error < 0.6 * chance).all(), (error, chance)
@@ -100,25 +108,61 @@ def test_simulate_writes_caches_of_real_slices(tmp_path: Path) -> None:
     assert len(found) == 2 * len(LADDERS["CT"]) + len(LADDERS["MR"]) and bool(found.measures.isfinite().all())
 
 
-def test_fit_and_evaluate_as_commands(tmp_path: Path, caches: list[Path]) -> None:
-    done = mediqa("fit", *caches, "--out", tmp_path, "--minutes", 0.02, "--profile", "trial", "--json", "--quiet")
+@pytest.fixture(scope="module")
+def made(caches: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    done = mediqa("fit", *caches, "--out", folder, "--steps", 1, "--profile", "trial", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
-    card = json.loads((tmp_path / "trial.json").read_text())
-    assert json.loads(done.stdout)["calibration"] == card["calibration"] and card["measures"] == list(MEASURE_NAMES)
-    assert (tmp_path / "trial-run.csv").read_text().startswith("step,loss\n0,") and (tmp_path / "trial-run.png").is_file()
-    done = mediqa("evaluate", *caches, "--profile", "trial", "--weights", tmp_path, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["calibration"]
+    assert json.loads(done.stdout)["calibration"] == json.loads((folder / "trial.json").read_text())["calibration"]
+    return folder
+
+
+def test_fit_makes_folds_and_a_calibrated_profile(made: Path) -> None:
+    card = json.loads((made / "trial.json").read_text())
+    assert card["measures"] == list(MEASURE_NAMES) and (made / "trial-run.csv").is_file() and (made / "trial-run.png").is_file()
+    model = load_model("trial", made)
     for modality in ("CT", "MR"):
-        assert found[modality]["srcc_slice"] == pytest.approx(card["calibration"][modality]["srcc_slice"], abs=0.01)
-        assert found[modality]["half_width"] is None, "one subject kept out makes no interval"
+        row = card["calibration"][modality]
+        assert row["subjects"] == 12 and row["interval_left_out"]["subjects"] == 12 and "source_left_out" in row
+        image, training = model.calibration(modality).parts(50.0, 4.0)
+        low, high = model.calibration(modality).interval(50.0, 4.0)
+        assert image > 0 and training >= 0 and high - low == pytest.approx(min(100.0, 2 * (image + training)))
     with pytest.raises(KeyError):
-        load_model("trial", tmp_path).calibration("CT")
+        load_model("subject-0", made).calibration("CT")
+
+
+def test_evaluate_tells_what_the_card_tells(made: Path, tmp_path: Path) -> None:
+    done = mediqa("evaluate", made, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["calibration"] == json.loads((made / "trial.json").read_text())["calibration"]
+    done = mediqa("evaluate", tmp_path)
+    assert done.returncode == 2 and "run mediqa train fit first" in done.stderr
+
+
+def test_the_same_seed_gives_the_same_network(caches: list[Path], made: Path, tmp_path: Path) -> None:
+    done = mediqa("fit", *caches, "--out", tmp_path, "--steps", 1, "--fold", "subject-1", "--quiet")
+    assert done.returncode == 0, done.stderr
+    one, two = ((folder / "subject-1.npz") for folder in (made, tmp_path))
+    with np.load(one) as a, np.load(two) as b:
+        assert np.allclose(a["q"], b["q"], atol=1e-3)
+
+
+def test_trees_answer_as_the_library_does() -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    from qa_engine.training.boost import SETTINGS, grow
+
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(600, 12)).astype(np.float32)
+    wanted = np.stack([2 * rows[:, 0] + rows[:, 1] ** 2, np.sin(rows[:, 2]), rows[:, 3]], 1)
+    trees = grow(rows, wanted)
+    for k in range(3):
+        known = lightgbm.LGBMRegressor(random_state=0, n_jobs=2, **SETTINGS).fit(rows.astype(float), wanted[:, k])
+        assert np.abs(trees(torch.from_numpy(rows)).numpy()[:, k] - known.predict(rows.astype(float))).max() < 1e-4
 
 
 @pytest.mark.parametrize(("words", "said"), [
     (("simulate", "out", "--data", "nowhere"), "no train/index.csv"), (("fit", "none.npz", "--out", "x"), "no such file"),
-    (("evaluate", "none.npz"), "no such file"), (("region", "--data", "nowhere", "--out", "x"), "no train/index.csv")])
+    (("evaluate", "nowhere"), "run mediqa train fit first"), (("region", "--data", "nowhere", "--out", "x"), "no train/index.csv")])
 def test_wrong_use_is_one_line(words: tuple[str, ...], said: str) -> None:
     done = mediqa(*words)
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1

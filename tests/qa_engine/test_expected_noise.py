@@ -74,6 +74,7 @@ def test_a_simulated_dose_ladder_lies_within_the_factor() -> None:
     import torch
 
     from qa_engine.measures import measure
+    from qa_engine.measures.physics import WITNESS
     from qa_engine.simulation import patient_ct
     from qa_engine.simulation.dicom_series import CURRENT_MA, TIME_MS, simulate_arrays
 
@@ -83,6 +84,6 @@ def test_a_simulated_dose_ladder_lies_within_the_factor() -> None:
         slices = np.ascontiguousarray(images, np.float32)
         diameter = water_equivalent_diameter([find_body(image, (pixel, pixel), "CT") for image in slices])
         assert diameter is not None
-        seen = float(measure(torch.from_numpy(slices), torch.full((3, 2), pixel), "CT").physics.stated.median())
+        seen = float(measure(torch.from_numpy(slices), torch.full((3, 2), pixel), "CT").physics.noise.median()) * WITNESS
         suggested = expected_noise(Exposure(dose * CURRENT_MA * TIME_MS / 1000, patient_ct.THICKNESS_MM, 120.0, 50.0, diameter), constants())
         assert 1 / 1.6 < seen / suggested < 1.6, (dose, seen, suggested)
