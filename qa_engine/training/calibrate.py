@@ -20,6 +20,7 @@ from qa_engine.targets import quality_of
 from qa_engine.training.cache import Cache
 from qa_engine.training.fit import Standard
 from qa_engine.training.folds import folds_of
+from qa_engine.training.ladder import STRONG
 
 SHRINK = 0.2
 ENDS, APART = (1.0, 0.7, 0.45, 0.25), (0.0, 0.02, 0.05, 0.1, 0.2)
@@ -175,7 +176,12 @@ def coverage(s: SeriesScores, folds: np.ndarray) -> dict[str, float]:
             inside[k], width[k] = low <= s.truth[k] <= high, high - low
     names = np.unique(s.subject)
     return {"coverage": round(float(np.mean([inside[s.subject == n].mean() for n in names])), 3), "subjects": len(names),
-            "median_width": round(float(np.median(width)), 1)}
+            "median_width": _finite(float(np.median(width)))}
+
+
+def _finite(value: float) -> float | None:
+    """Rounded; None, which JSON knows, for what is not finite."""
+    return round(value, 1) if math.isfinite(value) else None
 
 
 def pair_order(p: Predictions) -> float:
@@ -220,6 +226,14 @@ def novelty(network: MedIQA, cache: Cache) -> dict[str, torch.Tensor]:
             "known.limit": torch.tensor(limits).float()}
 
 
+def thresholds(s: SeriesScores, modality: str) -> dict[str, float]:
+    """Where the verdict turns, in steps of 5 points: Good from the lower quartile of the true Q of series as received, Reject below the upper quartile
+    of the strongest damage."""
+    clean, strong = s.truth[s.rung == 0], s.truth[np.isin(s.rung, STRONG[modality])]
+    good, reject = 5.0 * round(float(np.quantile(clean, 0.25)) / 5.0), 5.0 * round(float(np.quantile(strong, 0.75)) / 5.0)
+    return {"reject_below": min(reject, good), "good_from": good}
+
+
 def figures(p: Predictions) -> dict[str, Any]:
     """Evaluation of one modality out of fold; numbers of the model card."""
     s = series_scores(p)
@@ -239,7 +253,7 @@ def report(by_subject: Predictions, by_source: Predictions | None = None) -> dic
         fold = folds_of(s.subject, _sources(p, s.subject), [modality] * len(s.subject), "subject")
         chosen = calibrated(s)
         row = {"interval": None if chosen is None else {k: v for k, v in asdict(chosen).items() if k != "subjects"}, **figures(p),
-               "interval_left_out": coverage(s, fold)}
+               "interval_left_out": coverage(s, fold), "thresholds": thresholds(s, modality)}
         if by_source is not None:
             row["source_left_out"] = figures(by_source.only(by_source.is_mr == bool(mr)))
         found[modality] = row

@@ -42,6 +42,8 @@ LADDERS: dict[str, tuple[tuple[Step, ...], ...]] = {
 MILD_NOISE, MILD_BLUR = 1, 5
 MILD_ARTEFACT = {"CT": 8, "MR": 4}
 """Rungs of mild damage of each axis."""
+STRONG = {"CT": (3, 7, 9), "MR": (3, 7, 9)}
+"""Rungs of the strongest noise, blur and artefact."""
 LEAST_OWN_NOISE = {"CT": 6.0, "MR": 0.008}
 """HU and share of tissue signal: multiples of the slice's own noise are taken of at least so much."""
 SMALLEST = 64
