@@ -22,7 +22,7 @@ OptionalDataOption = Annotated[Path | None, typer.Option("--data", help="Folder 
 CachesArgument = Annotated[list[Path], typer.Argument(help="Files that `mediqa train simulate` wrote.")]
 MODALITIES = ("CT", "MR")
 HEADS = ("dual", "film")
-SPLITS = {"subject": 4, "source": 3}
+FOLDS = (*(f"subject-{k}" for k in range(4)), *(f"source-{k}" for k in range(3)))
 """As in qa_engine.training.folds and network.heads, which are not imported before they are needed."""
 
 
@@ -35,14 +35,15 @@ def _existing(data: Path) -> None:
         fail(f"no train/index.csv in {data}; give the folder of training data with --data", WRONG_USE)
 
 
-def _caches(files: list[Path]) -> Any:
+def _caches(files: list[Path], fold: str | None = None) -> Any:
     missing = [str(f) for f in files if not f.is_file()]
     if missing:
         fail(f"no such file: {missing[0]}; mediqa train simulate writes it", WRONG_USE)
     from qa_engine.training.cache import load_caches
 
     try:
-        return load_caches(files)
+        split, _, number = (fold or "subject").partition("-")
+        return load_caches(files, split, int(number) if number else None)
     except (ValueError, KeyError, OSError) as error:
         fail(f"not a cache of mediqa train simulate ({type(error).__name__})", WRONG_USE)
 
@@ -94,6 +95,7 @@ def _encoder(file: Path) -> Any:
 
 @app.command()
 def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="File for the encoder (.safetensors); log and picture beside it.")],
+             fold: Annotated[str, typer.Option(help="Subjects of this fold are kept out and make the table: subject-0 to subject-3, source-0 ...")] = "subject-0",
              minutes: Annotated[float, typer.Option(min=0.01, help="Time for the run.")] = 5.0,
              steps: Annotated[int | None, typer.Option(min=1, help="Number of steps, instead of a time.")] = None,
              seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
@@ -102,7 +104,9 @@ def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Fil
     """Stage one: the encoder learns to tell mAs, kV, kernel, field strength, TE, TR ... from pixels. A run that was cut off goes on."""
     if out.suffix != ".safetensors":
         fail("--out is a file that ends in .safetensors", WRONG_USE)
-    cache = _caches(caches)
+    if fold not in FOLDS:
+        fail(f"--fold is one of {', '.join(FOLDS)}", WRONG_USE)
+    cache = _caches(caches, fold)
     from qa_engine.training.pretrain import NoParameters, PretrainSettings
     from qa_engine.training.pretrain import pretrain as run
 
@@ -136,9 +140,8 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
     """
     if head not in HEADS:
         fail("--head is dual or film", WRONG_USE)
-    wanted = {f"{split}-{k}" for split, count in SPLITS.items() for k in range(count)}
-    if fold is not None and fold not in wanted:
-        fail(f"--fold is one of {', '.join(sorted(wanted))}", WRONG_USE)
+    if fold is not None and fold not in FOLDS:
+        fail(f"--fold is one of {', '.join(FOLDS)}", WRONG_USE)
     _caches(caches)
     encoder = None if pretrained is None else _encoder(pretrained)
     from qa_engine.training.boost import NoBooster
@@ -149,7 +152,7 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
     out.mkdir(parents=True, exist_ok=True)
     say = _said(quiet)
     try:
-        for name in sorted(wanted) if fold is None else [fold]:
+        for name in FOLDS if fold is None else [fold]:
             if not (out / f"{name}.npz").is_file() or fold is not None:
                 fit_fold(caches, name, out, settings, encoder, say)
         if fold is not None:

@@ -10,7 +10,7 @@ import pytest
 from qa_engine.calibration import Calibration, conformal_half_width, verdict
 from qa_engine.degradation_grades import grades
 from qa_engine.targets import SCALES, Curve, axes_of, purpose_of, quality_of
-from qa_engine.training.calibrate import residual_per_subject, srcc
+from qa_engine.training.calibrate import SeriesScores, calibrated, coverage, srcc
 
 
 def test_half_width_is_the_rank_of_split_conformal() -> None:
@@ -26,10 +26,32 @@ def test_coverage_holds_on_average() -> None:
     assert 0.885 <= np.mean(covered) <= 0.93
 
 
+def series(subject: list[str], error: np.ndarray, score: np.ndarray | float = 50.0, apart: np.ndarray | float = 0.0) -> SeriesScores:
+    """Scores that miss the truth by `error`."""
+    n = len(subject)
+    scores = np.full(n, score) if isinstance(score, float) else score
+    differences = np.full(n, apart) if isinstance(apart, float) else apart
+    return SeriesScores(np.array(subject), np.zeros(n, bool), np.zeros(n, int), scores, scores - error, differences)
+
+
 def test_one_version_per_subject_counts() -> None:
     """A subject with a thousand versions weighs no more than one with a single version."""
-    scores = [("many", False, 90.0, 0.0)] * 1000 + [(f"s{k}", False, float(k), 0.0) for k in range(19)]
-    assert residual_per_subject(scores, False) == 18.0  # the 19th of 20; 90 if versions were counted
+    found = calibrated(series(["many"] * 1000 + [f"s{k}" for k in range(19)], np.array([90.0] * 1000 + [float(k) for k in range(19)])))
+    assert found is not None and found.parts(50.0, 0.0)[0] == pytest.approx(18.0)  # the 19th of 20; 90 if versions were counted
+    assert calibrated(series([f"s{k}" for k in range(8)], np.ones(8))) is None
+
+
+def test_the_interval_is_wider_where_the_models_differ_and_covers_subjects_left_out() -> None:
+    random = np.random.default_rng(5)
+    subject = [f"s{k // 10}" for k in range(800)]
+    apart = random.uniform(0, 30, 800)
+    s = series(subject, random.normal(size=800) * (2 + apart), random.uniform(20, 80, 800), apart)
+    found = calibrated(s)
+    assert found is not None and found.apart > 0
+    narrow, wide = (sum(found.parts(50.0, d)) for d in (0.0, 30.0))
+    assert wide > 2 * narrow
+    left_out = coverage(s, np.array([int(name[1:]) % 4 for name in subject]))
+    assert left_out["subjects"] == 80 and 0.86 <= left_out["coverage"] <= 0.94
 
 
 @pytest.mark.parametrize(("interval", "word"), [
