@@ -95,7 +95,7 @@ def _encoder(file: Path) -> Any:
 
 @app.command()
 def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="File for the encoder (.safetensors); log and picture beside it.")],
-             fold: Annotated[str, typer.Option(help="Subjects of this fold are kept out and make the table: subject-0 to subject-3, source-0 ...")] = "subject-0",
+             fold: Annotated[str, typer.Option(help="Its subjects are kept out and make the table: subject-0 to subject-3, source-0 ...")] = "subject-0",
              minutes: Annotated[float, typer.Option(min=0.01, help="Time for the run.")] = 5.0,
              steps: Annotated[int | None, typer.Option(min=1, help="Number of steps, instead of a time.")] = None,
              seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,

@@ -22,6 +22,8 @@ from benchmarks.networks import plain_convolution, published_from_scratch
 from benchmarks.ours import Answer
 from benchmarks.quality import OURS, compare, contract, our_figures, out_of_fold
 from benchmarks.rows import FOREIGN, Rows, make_rows, mild_rungs
+from qa_engine.calibration import Calibration
+from qa_engine.training.calibrate import SeriesScores
 from qa_engine.training.dataset import simulated_series
 from qa_engine.training.ladder import LADDERS
 from tests.support.data import data_folder
@@ -52,14 +54,11 @@ def test_rows_hold_the_ladder_and_foreign_damage(rows: Rows) -> None:
     assert len(likeness) == 3 * (len(LADDERS["MR"]) - 1) and (likeness[:, 0] < 1).all()
 
 
-def test_mild_is_the_least_of_each_kind() -> None:
+def test_mild_is_one_rung_of_each_axis() -> None:
     for modality, ladder in LADDERS.items():
-        kinds = {steps[0][0] for steps in ladder if len(steps) == 1}
-        mild = mild_rungs(modality)
-        assert {ladder[r][0][0] for r in mild} == kinds and len(mild) == len(kinds)
-        for r in mild:
-            kind, low = ladder[r][0][:2]
-            assert all(low <= steps[0][1] for steps in ladder if len(steps) == 1 and steps[0][0] == kind)
+        mild = [ladder[r] for r in sorted(mild_rungs(modality))]
+        assert len(mild) == 3 and all(len(steps) == 1 for steps in mild)
+        assert {steps[0][0] for steps in mild} == {"noise", "blur", {"CT": "streak", "MR": "motion"}[modality]}
 
 
 def test_folds_split_subjects_and_sources() -> None:
@@ -102,22 +101,28 @@ def test_figures_of_a_perfect_and_a_blind_method(rows: Rows) -> None:
     assert blind["pairs"] == 0.0 and blind["auc_mild"] == 0.5
     order = np.where(rows.rung == FOREIGN, -rows.step, 0).astype(float)
     assert set(foreign_order(order, rows).values()) == {1.0} and set(foreign_order(-order, rows).values()) == {0.0}
-    answer = Answer(rows.physics, truth, np.zeros(len(rows)))
-    subject, score, true = series_scores(answer, rows)
-    assert len(score) == 3 * len(LADDERS["MR"]) and np.corrcoef(score, true)[0, 1] > 0.99 and len(set(subject)) == 3
+    answer = Answer(rows.physics, truth, np.zeros(len(rows)), np.stack([truth + 3.0, truth], 1))
+    s = series_scores(answer, rows)
+    assert len(s.score) == 3 * len(LADDERS["MR"]) and np.corrcoef(s.score, s.truth)[0, 1] > 0.99 and len(set(s.subject)) == 3
+    assert np.allclose(s.apart, 3.0)
 
 
 def test_coverage_counts_subjects() -> None:
     random = np.random.default_rng(5)
-    subject = np.repeat(np.arange(50), 8)
-    truth = random.uniform(30, 70, 400)
-    found = left_out_coverage(subject, truth + random.normal(0, 5, 400), truth)
-    assert found["subjects"] == 50 and 0.87 <= found["observed"] <= 0.95 and found["half_width"] == pytest.approx(5 * 1.645, rel=0.15)
-    assert found["median_width"] == pytest.approx(2 * found["half_width"], abs=0.2) and found["upper_95"] > found["observed"]
-    narrow = fixed_coverage(subject, truth + random.normal(0, 5, 400), truth, 2.5)
-    assert narrow["observed"] == pytest.approx(0.38, abs=0.08)
-    assert left_out_coverage(subject[:40], truth[:40], truth[:40])["observed"] is None, "five subjects make no interval"
-    assert counted(0.9, 50, np.array([20.0]))["interval"] == [0.782, 0.967]
+    subject, truth = np.repeat([f"s{k}" for k in range(50)], 8), random.uniform(30, 70, 400)
+    fold = np.repeat(np.arange(50) % 4, 8)
+
+    def made(pick: slice, error: np.ndarray) -> SeriesScores:
+        n = len(error)
+        return SeriesScores(subject[pick], np.zeros(n, bool), np.zeros(n, int), truth[pick] + error, truth[pick], np.zeros(n))
+
+    whole = made(slice(None), random.normal(0, 5, 400))
+    found = left_out_coverage(whole, fold)
+    assert found["subjects"] == 50 and 0.85 <= found["observed"] <= 0.96 and found["upper_95"] > found["observed"]
+    assert found["median_width"] == pytest.approx(2 * 5 * 1.645, rel=0.2)
+    assert fixed_coverage(whole, Calibration(2.5, 1.0, 0.0, 50))["observed"] == pytest.approx(0.38, abs=0.08)
+    assert left_out_coverage(made(slice(0, 40), np.zeros(40)), fold[:40])["median_width"] is None, "five subjects make no interval"
+    assert counted(0.9, 50)["interval"] == [0.782, 0.967]
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
