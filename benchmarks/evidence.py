@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.foreign import foreign_versions
 from benchmarks.ours import Answer, answer_slices
 from qa_engine.assess import assess, judge
 from qa_engine.assessment import SeriesFacts
 from qa_engine.decode import Decoder
+from qa_engine.measures.physics import reference_factor
 from qa_engine.model import Model
 from qa_engine.outcome import End
 from qa_engine.policy import Policy
@@ -60,8 +62,14 @@ def real_pairs(model: Model, train: Path) -> dict[str, dict[str, Any]]:
         found["kernel_noise"] = kernel[1][:, NOISE] > kernel[0][:, NOISE], "the sharp kernel is noisier"
         found["kernel_sharpness"] = kernel[1][:, WIDTH] < kernel[0][:, WIDTH], "the sharp kernel is sharper"
     if (thickness := both("dqph01", "dqph01_s2")) is not None:
-        found["thickness"] = thickness[1][:, NOISE] > thickness[0][:, NOISE], "1 mm is noisier than 5 mm"
+        thick, thin = (received(physics) for physics in thickness)
+        found["thickness"] = thin > thick, "1 mm is noisier than 5 mm, as received"
     return _shares(found)
+
+
+def received(physics: np.ndarray) -> np.ndarray:
+    """(N,) CT noise as it stands in the picture, HU, of (N,3) physics, whose noise is stated at the reference width."""
+    return physics[:, NOISE] / reference_factor(torch.from_numpy(physics[:, WIDTH]), "CT").numpy()
 
 
 def dose_ladders(model: Model, patients: int) -> dict[str, dict[str, Any]]:
