@@ -23,6 +23,12 @@ class Trees(nn.Module):
         self.register_buffer("threshold", torch.zeros(outputs, trees, nodes))
         self.register_buffer("value", torch.zeros(outputs, trees, nodes))
         self.register_buffer("depth", torch.zeros((), dtype=torch.int16))
+        self.steps = 0  # the same as a number, which an exporter can unroll
+        self.register_load_state_dict_post_hook(lambda module, _: module.settle())
+
+    def settle(self) -> None:
+        """To be called when `depth` was changed."""
+        self.steps = int(self.depth)
 
     def forward(self, measures: Tensor) -> Tensor:
         """(N,M) -> (N,outputs)."""
@@ -31,12 +37,12 @@ class Trees(nn.Module):
         base = (torch.arange(flat, device=measures.device) * nodes)[None]
         feature, threshold = self.feature.reshape(-1).long(), self.threshold.reshape(-1)
         below = self.below.reshape(-1).long()
-        place = torch.zeros(len(measures), flat, dtype=torch.long, device=measures.device)
-        for _ in range(int(self.depth)):
+        place = torch.zeros(measures.shape[0], flat, dtype=torch.long, device=measures.device)
+        for _ in range(self.steps):
             node = base + place
             right = (measures.gather(1, feature[node]) > threshold[node]).long()
             place = below[2 * node + right]
-        return self.value.reshape(-1)[base + place].reshape(len(measures), outputs, trees).sum(2)
+        return self.value.reshape(-1)[base + place].reshape(measures.shape[0], outputs, trees).sum(2)
 
 
     def padded(self, trees: int, nodes: int) -> Trees:
@@ -48,6 +54,7 @@ class Trees(nn.Module):
                 target[:, : values.shape[1], : values.shape[2]] = values
             else:
                 target.copy_(values)
+        result.settle()
         return result
 
 
@@ -62,6 +69,7 @@ def trees_of(models: Sequence[Mapping[str, Any]]) -> Trees:
                 result.feature[k, n, place], result.threshold[k, n, place], result.value[k, n, place] = feature, threshold, value
                 result.below[k, n, place, 0], result.below[k, n, place, 1] = left, right
     result.depth.fill_(max(depth for t in found for _, depth in t))
+    result.settle()
     return result
 
 

@@ -60,6 +60,13 @@ def test_every_layer_has_a_prompt_injection_of_its_own() -> None:
     views, measures = torch.randn(1, VIEWS, 3, SIDE, SIDE), torch.zeros(1, len(network.measure_mean))
     prompts = torch.tensor([Prompts("3d", "mr", "head", "t1").indices()])
     with torch.inference_mode():
+        closed = network(views, measures, prompts).axes
+        for layer in layers:
+            assert layer.gate == 0.0, "prompts are let in only where training finds a use for them"
+            layer.inject.bias += 1.0
+        assert torch.equal(network(views, measures, prompts).axes, closed)
+        for layer in layers:
+            layer.gate.fill_(0.5)
         before = network(views, measures, prompts).axes
         for layer in layers:
             kept = layer.inject.bias.clone()

@@ -119,7 +119,7 @@ def scores_of(name: str, kind: str) -> list[float | None]:
     found = []
     for amount in ct if volume.modality == "CT" else mr:
         random = np.random.default_rng(11)
-        damaged = np.stack([make(image, min(amount * finer, 0.4), random) for image in volume.pixels]).astype(np.float32)
+        damaged = np.stack([make(image, amount if finer == 1.0 else min(amount * finer, 0.4), random) for image in volume.pixels]).astype(np.float32)
         found.append(score_of(one, np.clip(damaged, volume.pixels.min(), None)))
     return found
 
@@ -130,7 +130,7 @@ def test_damage_from_outside_never_raises_the_score(name: str, kind: str) -> Non
     clean, (clear, strong) = clean_score(name), scores_of(name, kind)
     for found in (clear, strong):
         assert found is None or found < clean or clean < LOWEST > found, (clean, clear, strong)
-    assert strong is None or strong < 0.85 * clean or strong < LOWEST, (clean, clear, strong)
+    assert strong is None or strong < 0.9 * clean or strong < LOWEST, (clean, clear, strong)
 
 
 @pytest.mark.parametrize("name", scored())

@@ -56,10 +56,10 @@ def reading(name: str) -> Reading:
 
 
 def score_of(one: Reading, pixels: np.ndarray) -> float | None:
-    """None where strong damage ends as unlike all that is known, or as too uncertain: then no number is given."""
+    """None where strong damage ends as unlike all that is known, like a test object, or as too uncertain: then no number is given."""
     assert one.volume is not None
     found = judge(replace(one, volume=replace(one.volume, pixels=pixels)), Policy(device="cpu"), model())
-    assert found.score is not None or found.reason in (Reason.UNFAMILIAR_CONTENT, Reason.WIDE_INTERVAL), (found.end, found.reason)
+    assert found.score is not None or found.reason in (Reason.UNFAMILIAR_CONTENT, Reason.WIDE_INTERVAL, Reason.PHANTOM), (found.end, found.reason)
     return found.score
 
 
@@ -90,6 +90,6 @@ def test_damage_lowers_the_score(name: str, kind: str) -> None:
         damaged, _ = degrade(kind, images, spacing, torch.full((len(images),), amount), torch.Generator().manual_seed(5), volume.modality)
         scores.append(score_of(one, damaged.numpy()))
     clean, told = scores[0], [s for s in scores[1:] if s is not None]
-    assert clean is not None and len(told) >= 2, scores
+    assert clean is not None and told, scores
     assert all(s < clean for s in told), scores
     assert scores[-1] is None or told[-1] < 0.75 * clean, scores

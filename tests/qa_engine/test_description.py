@@ -20,6 +20,9 @@ from tests.support.small_objects import CT, image
 HU = "[hnsf'U]"
 
 
+MEASURED = "NoiseStandardDeviation"
+
+
 def scored(**fields: object) -> Assessment:
     """A CT series of three slices, a Usable one with severe noise unless told otherwise."""
     wanted: dict[str, object] = {"degradations": (Degradation("noise", Severity.SEVERE, 0.9, 55.5, HU),), "acquisition": {}, "measures": {}, "findings": ()}
@@ -53,17 +56,17 @@ def test_recorded_parameters_have_their_units() -> None:
 
 def test_noise_is_compared_with_what_the_protocol_suggests() -> None:
     factor = constants().factor
-    above = describe(scored(measures={EXPECTED: Quantity(15.0, HU)}))
+    above = describe(scored(measures={EXPECTED: Quantity(15.0, HU), MEASURED: Quantity(55.5, HU)}))
     assert above.causes[0].compared == "above" and "Noise 56 HU where this protocol's dose, kernel and body size suggest 15 HU" in above.text()
-    explained = describe(scored(measures={EXPECTED: Quantity(55.5 / factor + 0.1, HU)}))
+    explained = describe(scored(measures={EXPECTED: Quantity(55.5 / factor + 0.1, HU), MEASURED: Quantity(55.5, HU)}))
     assert explained.causes[0].compared == "explained" and "is no more than this protocol's dose, kernel and body size suggest" in explained.text()
     assert describe(scored()).causes[0].compared == "" and "suggest" not in describe(scored()).text()
 
 
 def test_unexplained_noise_is_told_also_where_something_else_is_worse() -> None:
     found = (Degradation("blur", Severity.SEVERE, 0.9, 6.0, "mm"), Degradation("noise", Severity.MILD, 0.8, 20.0, HU))
-    assert "suggest 10 HU" in describe(scored(degradations=found, measures={EXPECTED: Quantity(10.0, HU)})).text()
-    assert "suggest" not in describe(scored(degradations=found, measures={EXPECTED: Quantity(19.0, HU)})).text()
+    assert "suggest 10 HU" in describe(scored(degradations=found, measures={EXPECTED: Quantity(10.0, HU), MEASURED: Quantity(20.0, HU)})).text()
+    assert "suggest" not in describe(scored(degradations=found, measures={EXPECTED: Quantity(19.0, HU), MEASURED: Quantity(20.0, HU)})).text()
 
 
 def test_what_averages_would_do_is_said_where_they_are_known() -> None:

@@ -21,8 +21,9 @@ pytestmark = [pytest.mark.model]
 def test_cause_and_impact_stand_beside_each_degradation(scored: dict[str, Scored], tmp_path: Path) -> None:
     series = scored["ct"]
     found = (Degradation("noise", Severity.SEVERE, 0.99, 60.0, "[hnsf'U]"), Degradation("blur", Severity.MILD, 0.7, 2.2, "mm"))
-    a = dataclasses.replace(series.assessment, degradations=found, measures={**series.assessment.measures, EXPECTED: Quantity(15.0, "[hnsf'U]")},
-                            verdict="Usable")
+    a = dataclasses.replace(series.assessment, degradations=found, verdict="Usable",
+                            measures={**series.assessment.measures, EXPECTED: Quantity(15.0, "[hnsf'U]"),
+                                      "NoiseStandardDeviation": Quantity(60.0, "[hnsf'U]")})
     record = describe(a)
     (made,) = render_results(a, series.files, context(), ["comprehensive-3d"], False, series.source)
     assert validate(made.data, "Comprehensive3DSR", tmp_path) == []
