@@ -125,6 +125,7 @@ def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Fil
 def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
         fold: Annotated[str | None, typer.Option(help="Fit one fold only: subject-0 to subject-3, source-0 to source-2.")] = None,
         steps: Annotated[int, typer.Option(min=1, help="Steps with views.")] = 300,
+        measure_steps: Annotated[int, typer.Option(min=1, help="Steps with measures alone, before them.")] = 800,
         minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the steps with views, instead of their number.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
         device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
@@ -148,7 +149,7 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
     from qa_engine.training.cross import NotEnough, fit_fold, fit_shipped
     from qa_engine.training.fit import FitSettings
 
-    settings = FitSettings(steps=None if minutes else steps, minutes=minutes or 0.0, seed=seed, device=device, head=head)
+    settings = FitSettings(steps=None if minutes else steps, minutes=minutes or 0.0, classical_steps=measure_steps, seed=seed, device=device, head=head)
     out.mkdir(parents=True, exist_ok=True)
     say = _said(quiet)
     try:

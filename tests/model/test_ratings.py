@@ -189,7 +189,7 @@ def test_between_nine_and_twenty_patients_only_the_interval_is_theirs(model: Mod
 def test_ratings_that_say_nothing_are_refused(model: Model) -> None:
     random, mixed = np.random.default_rng(3), []
     for one in seen(model, 40, "quality"):
-        mixed.append(Seen(Rated(one.rated.patient, one.rated.q, one.rated.axes, one.rated.weight, float(100 - one.rated.rating + random.normal(0, 2))),
+        mixed.append(Seen(Rated(one.rated.patient, one.rated.q, one.rated.axes, one.rated.weight, float(random.uniform(0, 100))),
                           one.features, one.measures, "MR", "", one.part))
     with pytest.raises(RatingsRefused, match="do not rise"):
         fit_ratings(model, mixed)

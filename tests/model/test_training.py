@@ -112,7 +112,7 @@ def test_simulate_writes_caches_of_real_slices(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def made(caches: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    done = mediqa("fit", *caches, "--out", folder, "--steps", 1, "--profile", "trial", "--json", "--quiet")
+    done = mediqa("fit", *caches, "--out", folder, "--steps", 1, "--measure-steps", 15, "--profile", "trial", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["calibration"] == json.loads((folder / "trial.json").read_text())["calibration"]
     return folder
@@ -141,7 +141,7 @@ def test_evaluate_tells_what_the_card_tells(made: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_network(caches: list[Path], made: Path, tmp_path: Path) -> None:
-    done = mediqa("fit", *caches, "--out", tmp_path, "--steps", 1, "--fold", "subject-1", "--quiet")
+    done = mediqa("fit", *caches, "--out", tmp_path, "--steps", 1, "--measure-steps", 15, "--fold", "subject-1", "--quiet")
     assert done.returncode == 0, done.stderr
     one, two = ((folder / "subject-1.npz") for folder in (made, tmp_path))
     with np.load(one) as a, np.load(two) as b:
