@@ -17,7 +17,8 @@ from qa_engine.measures import MEASURE_NAMES
 
 Method = Callable[[Rows, np.ndarray, np.ndarray], np.ndarray]
 
-FINGERPRINTS = ("air_std", "limit_rows", "limit_columns", "calm_acquired", "line_std_low_a", "line_std_low_b", "line_std_high_a", "line_std_high_b",
+FINGERPRINTS = ("air_std", "air_level", "air_structure", "air_beside_a", "air_beside_b", "limit_rows", "limit_columns",
+                "calm_acquired", "line_std_low_a", "line_std_low_b", "line_std_high_a", "line_std_high_b",
                 "line_max_a", "line_max_b", "line_step_a", "line_step_b")
 """Measures of the product that could read a simulator instead of the damage: air, where k-space ends, single lines of k-space."""
 TREES, LEAVES, RATE = 400, 15, 0.05

@@ -35,15 +35,14 @@ def _existing(data: Path) -> None:
         fail(f"no train/index.csv in {data}; give the folder of training data with --data", WRONG_USE)
 
 
-def _caches(files: list[Path], fold: str | None = None) -> Any:
+def _caches(files: list[Path]) -> Any:
     missing = [str(f) for f in files if not f.is_file()]
     if missing:
         fail(f"no such file: {missing[0]}; mediqa train simulate writes it", WRONG_USE)
     from qa_engine.training.cache import load_caches
 
     try:
-        split, _, number = (fold or "subject").partition("-")
-        return load_caches(files, split, int(number) if number else None)
+        return load_caches(files)
     except (ValueError, KeyError, OSError) as error:
         fail(f"not a cache of mediqa train simulate ({type(error).__name__})", WRONG_USE)
 
@@ -106,13 +105,13 @@ def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Fil
         fail("--out is a file that ends in .safetensors", WRONG_USE)
     if fold not in FOLDS:
         fail(f"--fold is one of {', '.join(FOLDS)}", WRONG_USE)
-    cache = _caches(caches, fold)
+    from qa_engine.training.cache import leave_out
     from qa_engine.training.pretrain import NoParameters, PretrainSettings
     from qa_engine.training.pretrain import pretrain as run
 
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _, found = run(cache, PretrainSettings(minutes=minutes, steps=steps, seed=seed, device=device), out, _said(quiet))
+        _, found = run(leave_out(_caches(caches), fold), PretrainSettings(minutes=minutes, steps=steps, seed=seed, device=device), out, _said(quiet))
     except NoParameters as error:
         fail(str(error))
     if as_json:
@@ -143,7 +142,7 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
         fail("--head is dual or film", WRONG_USE)
     if fold is not None and fold not in FOLDS:
         fail(f"--fold is one of {', '.join(FOLDS)}", WRONG_USE)
-    _caches(caches)
+    cache = _caches(caches)
     encoder = None if pretrained is None else _encoder(pretrained)
     from qa_engine.training.boost import NoBooster
     from qa_engine.training.cross import NotEnough, fit_fold, fit_shipped
@@ -155,10 +154,10 @@ def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder f
     try:
         for name in FOLDS if fold is None else [fold]:
             if not (out / f"{name}.npz").is_file() or fold is not None:
-                fit_fold(caches, name, out, settings, encoder, say)
+                fit_fold(cache, name, out, settings, encoder, say)
         if fold is not None:
             return
-        path, found = fit_shipped(caches, out, settings, profile, version, encoder, say)
+        path, found = fit_shipped(cache, out, settings, profile, version, encoder, say)
     except (NoBooster, NotEnough) as error:
         fail(str(error))
     _show({"weights": str(path), "calibration": found}, found, as_json)

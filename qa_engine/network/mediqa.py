@@ -169,25 +169,29 @@ class MedIQA(nn.Module):
         beyond = s50 * (1.0 / points.clamp(0.005, 0.9999) - 1.0) ** (1.0 / p)
         return ((beyond.square() + texture.square()).sqrt().log() - self.axis_mean[row, 2]) / self.axis_std[row, 2]
 
-    def _grown(self, direct: Tensor, measures: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    def grown(self, measures: Tensor) -> Tensor | None:
+        """What the trees say of raw measures (N,M): corrections of noise and width, curve of the artefact (N,AXES); None without trees."""
+        if self.trees is None:
+            return None
+        return torch.where(measures[:, _MODALITY, None].round() == 1, self.trees[1](measures), self.trees[0](measures))
+
+    def _by_trees(self, direct: Tensor, grown: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
         """Axes (N,AXES) by the trees, and the artefact's curve, of which the trees know the mean and not the mean of its logarithm."""
-        assert self.trees is not None
-        grown = torch.where(row[:, None] == 1, self.trees[1](measures), self.trees[0](measures))
         points = grown[:, 2].clamp(0.005, 0.9999)
         return torch.cat([direct[:, :2] + bounded(grown[:, :2]), self.artefact_of_points(points, row)[:, None]], 1), points
 
-    def answer(self, features: Tensor, measures: Tensor) -> Output:
-        """The last layers: features (N,F) as `forward` tells them and raw measures (N,M) -> the output."""
+    def answer(self, features: Tensor, measures: Tensor, grown: Tensor | None) -> Output:
+        """The last layers: features (N,F) as `forward` tells them, raw measures (N,M) and what `grown` says of them -> the output."""
         hidden, seen = features[:, :self.from_measures.in_features], features[:, -AXES:]
         direct, row = self.directly(measures), measures[:, _MODALITY].round().long()
         own = direct + bounded(self.from_measures(hidden) + seen + self.fuse(features))
         axes, members = own, torch.stack([own, own], 1)
-        if self.trees is not None:
-            grown, points = self._grown(direct, measures, row)
+        if grown is not None:
+            by_trees, points = self._by_trees(direct, grown, row)
             share = self.blend[row]
             artefact = (1 - share[:, 2]) * self.points_of_artefact(own[:, 2], row) + share[:, 2] * points
-            axes = torch.cat([own[:, :2] + share[:, :2] * (grown - own)[:, :2], self.artefact_of_points(artefact, row)[:, None]], 1)
-            members = torch.stack([own, grown], 1)
+            axes = torch.cat([own[:, :2] + share[:, :2] * (by_trees - own)[:, :2], self.artefact_of_points(artefact, row)[:, None]], 1)
+            members = torch.stack([own, by_trees], 1)
         return Output(axes, self.slice_weight(features)[:, 0], features, self.kinds(features), members)
 
     def forward(self, views: Tensor, measures: Tensor, prompts: Tensor) -> Output:
@@ -195,7 +199,7 @@ class MedIQA(nn.Module):
         prompt = self.prompt(prompts)
         tokens = self.encode(views, prompt)
         classical, _ = self.from_classical(measures, prompts)
-        return self.answer(torch.cat([classical, pooled_tokens(tokens), self.head(tokens, prompt)], 1), measures)
+        return self.answer(torch.cat([classical, pooled_tokens(tokens), self.head(tokens, prompt)], 1), measures, self.grown(measures))
 
 
 def network_of(state: Mapping[str, Tensor]) -> MedIQA:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,16 @@ class Cache:
         return len(self.series)
 
 
-def load_caches(files: list[Path], split: str = "subject", fold: int | None = None) -> Cache:
-    """Reads cache files of `ladder.save`, with the subjects of a fold of `folds` kept out (None: all are fitted); ValueError when there is none."""
+def leave_out(cache: Cache, fold: str | None) -> Cache:
+    """The same versions with the subjects of `fold` (subject-0, source-2 ...) kept out; None: all are fitted."""
+    if fold is None:
+        return replace(cache, held_out=np.zeros(len(cache), bool))
+    split, _, number = fold.partition("-")
+    return replace(cache, held_out=folds_of(cache.subject, cache.source, np.where(cache.is_mr.numpy(), "MR", "CT"), split) == int(number))
+
+
+def load_caches(files: list[Path]) -> Cache:
+    """Reads cache files of `ladder.save`, no subject kept out; ValueError when there is none."""
     if not files:
         raise ValueError("no cache: run mediqa train simulate first")
     parts = [dict(np.load(f, allow_pickle=False)) for f in files]
@@ -52,8 +60,7 @@ def load_caches(files: list[Path], split: str = "subject", fold: int | None = No
     prompts = [Prompts("3d", m.lower(), region or None, purpose or mr_type(contrast)).indices()
                for m, region, purpose, contrast in zip(modality, joined("region"), joined("purpose"), joined("contrast"), strict=True)]
     subject, source = joined("subject"), joined("source")
-    held_out = folds_of(subject, source, modality, split) == fold if fold is not None else np.zeros(len(subject), bool)
     return Cache(torch.from_numpy(joined("views")), torch.from_numpy(joined("measures")).float(),
                  torch.from_numpy(joined("physics")).float(), torch.tensor(prompts), torch.from_numpy(modality == "MR"),
                  joined("series"), subject, source, joined("purpose"), joined("place"), joined("draw"), joined("rung"),
-                 held_out, torch.from_numpy(joined("parameters")))
+                 np.zeros(len(subject), bool), torch.from_numpy(joined("parameters")))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qa_engine.measures import MEASURE_NAMES
 from qa_engine.model import save_model
-from qa_engine.training.cache import Cache, load_caches
+from qa_engine.training.cache import Cache, leave_out
 from qa_engine.training.calibrate import load_predictions, novelty, predict, report
 from qa_engine.training.fit import FitSettings, fit
 from qa_engine.training.folds import SPLITS
@@ -31,16 +31,14 @@ class NotEnough(ValueError):
 
 def _checked(cache: Cache, name: str) -> Cache:
     for mr, modality in ((False, "CT"), (True, "MR")):
-        fitted = cache.is_mr.numpy() & ~cache.held_out if mr else ~cache.is_mr.numpy() & ~cache.held_out
-        if not fitted.any():
+        if not ((cache.is_mr.numpy() == mr) & ~cache.held_out).any():
             raise NotEnough(f"no {modality} subject is left to fit {name}: the caches must hold CT and MR of several subjects and sources")
     return cache
 
 
-def fit_fold(caches: list[Path], name: str, out: Path, settings: FitSettings, encoder: Encoder, say: Say) -> None:
+def fit_fold(cache: Cache, name: str, out: Path, settings: FitSettings, encoder: Encoder, say: Say) -> None:
     """Fits all but the subjects of fold `name` (subject-0 ...), writes weights and predictions of those subjects into `out`."""
-    split, _, number = name.partition("-")
-    cache = _checked(load_caches(caches, split, int(number)), name)
+    cache = _checked(leave_out(cache, name), name)
     network, _ = fit(cache, settings, None, lambda line: say(f"{name} {line}"), encoder)
     save_model(network, novelty(network, cache), {"version": "fold", "measures": list(MEASURE_NAMES), "calibration": NEVER_CALIBRATED}, out, name)
     predict(network, cache, np.flatnonzero(cache.held_out)).save(out / f"{name}.npz")
@@ -56,10 +54,10 @@ def evaluated(folder: Path) -> dict[str, Any]:
     return report(load_predictions(found["subject"]), load_predictions(found["source"]) if whole else None)
 
 
-def fit_shipped(caches: list[Path], out: Path, settings: FitSettings, profile: str, version: str, encoder: Encoder, say: Say) -> tuple[Path, dict[str, Any]]:
+def fit_shipped(cache: Cache, out: Path, settings: FitSettings, profile: str, version: str, encoder: Encoder, say: Say) -> tuple[Path, dict[str, Any]]:
     """The network of all subjects, with the calibration of the folds in `out`: path of the weights and figures."""
     figures = evaluated(out)
-    cache = _checked(load_caches(caches), profile)
+    cache = _checked(leave_out(cache, None), profile)
     log = RunLog(out / f"{profile}-run.csv", ("step", "loss"))
     network, _ = fit(cache, settings, out / f"{profile}.checkpoint", say, encoder, log)
     log.draw(f"{profile}: views and measures together")

@@ -74,14 +74,15 @@ class Slices:
 def last_layers(network: MedIQA, one: Seen) -> list[str]:
     """Names of the parameters behind the features: those that `answer` uses."""
     copy = deepcopy(network).requires_grad_(True)
-    out = copy.answer(one.features, one.measures)
+    out = copy.answer(one.features, one.measures, copy.grown(one.measures))
     (out.axes.sum() + out.weight_logit.sum()).backward()
     return [name for name, parameter in copy.named_parameters() if parameter.grad is not None]
 
 
-def _ratings(network: MedIQA, slices: Slices, curves: Curves, standard: Standard, line: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Predicted rating of each series (S,), and the axes of all slices."""
-    out = network.answer(slices.features, slices.measures)
+def _ratings(network: MedIQA, slices: Slices, grown: Tensor | None, curves: Curves, standard: Standard,
+             line: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Predicted rating of each series (S,), and the axes of all slices; `grown`: what the trees say of them."""
+    out = network.answer(slices.features, slices.measures, grown)
     q = 100.0 * curves.quality(standard.physics(out.axes, slices.is_mr), torch.arange(len(slices.of)))
     raised = slices.part * (out.weight_logit - out.weight_logit.max().detach()).exp()
     count = len(slices.rating)
@@ -102,12 +103,13 @@ def tune(network: MedIQA, series: Sequence[Seen], seed: int = 0) -> dict[str, Te
     values = fit_map(STRAIGHT, [s.rated for s in series]).values
     line = (float(values[0]), float(values[-1]))
     with torch.no_grad():
-        _, before = _ratings(copy, slices, curves, standard, line)
+        grown = copy.grown(slices.measures)  # once: the trees are not tuned
+        _, before = _ratings(copy, slices, grown, curves, standard, line)
     optimiser = torch.optim.AdamW([p for p in copy.parameters() if p.requires_grad], lr=RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
     apart = slices.rating[:, None] - slices.rating[None]
     for _ in range(EPOCHS):
-        found, axes = _ratings(copy, slices, curves, standard, line)
+        found, axes = _ratings(copy, slices, grown, curves, standard, line)
         error = (((found - slices.rating) / SPREAD).square() * slices.share).sum()
         order = F.softplus(-(found[:, None] - found[None]) / SPREAD)[apart > SPREAD / 4].mean() if (apart > SPREAD / 4).any() else 0.0
         loss = error + 0.5 * order + PULL * F.smooth_l1_loss(axes, before)
@@ -124,7 +126,7 @@ def rescored(network: MedIQA, series: Sequence[Seen]) -> list[Rated]:
     standard, found = Standard(network.axis_mean, network.axis_std), []
     for one in series:
         with torch.inference_mode():
-            out = network.answer(one.features, one.measures)
+            out = network.answer(one.features, one.measures, network.grown(one.measures))
             physics = standard.physics(out.axes, torch.full((len(one.features),), one.modality == "MR")).double().numpy()
         physics = np.maximum(physics, FLOOR[one.modality])
         weight = one.part * out.weight_logit.double().softmax(0).numpy()

@@ -18,6 +18,7 @@ from qa_engine.measures import MEASURE_NAMES
 from qa_engine.training.cache import Cache
 from qa_engine.training.dataset import simulated_series
 from qa_engine.training.fit import FitSettings, fit
+from qa_engine.training.folds import fold_of
 from qa_engine.training.ladder import save, versions
 from qa_engine.training.parameters import PARAMETERS
 from qa_engine.training.pretrain import NoParameters, PretrainSettings, Targets, load_pretrained, pretrain
@@ -66,7 +67,7 @@ def test_parameters_are_learnt_from_pixels(cache: Cache, tmp_path: Path) -> None
     said: list[str] = []
     state, found = pretrain(cache, PretrainSettings(steps=70, batch=8, crops=1), tmp_path / "encoder.safetensors", said.append)
     assert found["steps"] == 70 and found["parameters"]["log_mas"] == {"subjects": 5, "srcc": pytest.approx(1.0, abs=0.31)}
-    assert found["parameters"]["log_te"]["subjects"] >= 1 and found["loss_kept_out"] < 0.3
+    assert found["parameters"]["log_te"]["subjects"] == 4 and found["loss_kept_out"] < 0.3
     parts = {name.split(".")[0] for name in state}
     assert {"stem", "mix1", "mix2", "layers"} <= parts and parts.isdisjoint({"score", "classical", "fuse", "slice_weight", "from_measures"})
     names, rows = read_log(tmp_path / "encoder-run.csv")
@@ -135,8 +136,10 @@ def test_as_a_command(tmp_path: Path) -> None:
     words = ["pretrain", str(tmp_path / "mr.npz"), "--out", str(tmp_path / "out" / "e.safetensors"), "--steps", "2", "--json"]
     done = subprocess.run([sys.executable, "-m", "node", "train", *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    kept_out = sum(fold_of(f"MR-{k}", "site", "MR", "subject") == 0 for k in range(9))
+    assert 0 < kept_out < 9
     found = json.loads(done.stdout)
-    assert found["steps"] == 2 and found["parameters"]["log_te"]["subjects"] >= 1 and "step 2 100 %" in done.stderr
+    assert found["steps"] == 2 and found["parameters"]["log_te"]["subjects"] == kept_out and "step 2 100 %" in done.stderr
     assert load_pretrained(tmp_path / "out" / "e.safetensors")
 
 

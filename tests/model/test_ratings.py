@@ -195,7 +195,6 @@ def test_ratings_that_say_nothing_are_refused(model: Model) -> None:
         fit_ratings(model, mixed)
 
 
-@pytest.mark.slow
 def test_hundreds_of_ratings_move_the_last_layers_of_their_modality_alone(model: Model, tmp_path: Path) -> None:
     everybody = seen(model, LEAST_TUNE + 60, "more")
     few = fit_ratings(model, everybody[:LEAST_TUNE - 1])
@@ -215,7 +214,6 @@ def test_hundreds_of_ratings_move_the_last_layers_of_their_modality_alone(model:
         assert (assess(files, model=tuned).noise == assess(files, model=model).noise) == same
 
 
-@pytest.mark.slow  # the trees are asked anew at each step
 def test_fine_tuning_that_does_not_help_is_not_kept(model: Model) -> None:
     found = fit_ratings(model, seen(model, LEAST_TUNE, "quality"))
     assert not found.layers and found.words["error_recalibrated"] < 5

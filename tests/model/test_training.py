@@ -13,7 +13,7 @@ import torch
 
 from qa_engine.measures import MEASURE_NAMES
 from qa_engine.model import load_model
-from qa_engine.training.cache import Cache, load_caches
+from qa_engine.training.cache import Cache, leave_out, load_caches
 from qa_engine.training.calibrate import predict
 from qa_engine.training.dataset import SIMULATED, simulated_series
 from qa_engine.training.fit import FitSettings, curves_of, fit
@@ -63,7 +63,7 @@ def test_draws_of_a_slice_differ() -> None:
 
 def test_every_subject_is_left_out_by_one_fold_of_each_split(caches: list[Path]) -> None:
     for split, count in SPLITS.items():
-        out = np.stack([load_caches(caches, split, k).held_out for k in range(count)])
+        out = np.stack([leave_out(load_caches(caches), f"{split}-{k}").held_out for k in range(count)])
         assert (out.sum(0) == 1).all()
         whole = load_caches(caches)
         names = whole.subject if split == "subject" else whole.source

@@ -69,7 +69,8 @@ def test_every_kind_of_destination_at_once(make: Callable[..., Any]) -> None:
     assert (classes["enhanced"], classes["text"], classes["warns"]) == (ENHANCED, BASIC_TEXT, STORE[4])
     assert [len(pacs[name].held) for name in quick] == [2, 2, 2, 2, 1, 0]
     nothing = rows(bench, "nothing")["sc"]
-    assert nothing["tries"] >= 3 and nothing["last_answer"].startswith("no-context")  # a busy machine may cost a try more
+    # answers against the item are what ends it; a try that a busy machine lost is none
+    assert nothing["final_answers"] == 3 <= nothing["tries"] and nothing["last_answer"].startswith("no-context")
 
     # a full destination is held as a whole for five minutes and more
     assert {r["state"] for r in rows(bench, "full").values()} == {"held"} and pacs["full"].held == {}
