@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from qa_engine.header import UNREADABLE, raw
 from qa_engine.outcome import Reason
 
 PLUGINS: dict[str, tuple[str, ...]] = {
@@ -54,9 +55,9 @@ def pixel_description(ds: Dataset, max_pixels: int, whole: bool) -> tuple[int, i
     found = []
     for keyword, default in (("Rows", 0), ("Columns", 0), ("NumberOfFrames", 1), ("SamplesPerPixel", 1)):
         try:
-            value = ds.get(keyword)
-            found.append(int(default if value in (None, "") else value))
-        except (TypeError, ValueError):
+            value = raw(ds, keyword, UNREADABLE)
+            found.append(int(default if value is None else value))
+        except (TypeError, ValueError, OverflowError):
             raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, f"{keyword} is not a number") from None
     rows, columns, frames, samples = found
     if rows < 1 or columns < 1 or frames < 1 or samples not in (1, 3, 4):
@@ -64,8 +65,8 @@ def pixel_description(ds: Dataset, max_pixels: int, whole: bool) -> tuple[int, i
     if rows * columns * frames > max_pixels or rows * columns * frames * samples * 8 > MAX_BYTES:
         raise DecodeError(Reason.OVER_LIMIT, f"{rows} x {columns} x {frames} pixels are more than the node decodes")
     try:
-        allocated, stored, high = (int(ds.get(k, 0) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))
-    except (TypeError, ValueError):
+        allocated, stored, high = (int(raw(ds, k, UNREADABLE) or 0) for k in ("BitsAllocated", "BitsStored", "HighBit"))
+    except (TypeError, ValueError, OverflowError):
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored or High Bit is not a number") from None
     if whole and (allocated not in (1, 8, 16, 32) or not 0 < stored <= allocated or not 0 <= high < allocated):
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "Bits Allocated, Bits Stored and High Bit contradict each other")

@@ -25,6 +25,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from qa_engine.decode import MAX_BYTES, NATIVE, PLUGINS, DecodeError, pixel_description
+from qa_engine.header import raw
 from qa_engine.outcome import Reason
 
 SPARE_BYTES = 2 ** 30
@@ -50,7 +51,7 @@ def read(path: Path, max_pixels: int) -> tuple[np.ndarray, str, str]:
     if not has:
         raise DecodeError(Reason.INCONSISTENT_PIXEL_DESCRIPTION, "an image without pixel data")
     rows, columns, frames, samples = pixel_description(ds, max_pixels, "PixelData" in ds)
-    bound_memory(4 * rows * columns * frames * samples * (int(ds.get("BitsAllocated", 0) or 64) + 7) // 8)
+    bound_memory(4 * rows * columns * frames * samples * (int(raw(ds, "BitsAllocated") or 64) + 7) // 8)
     if syntax in NATIVE:
         return _native(ds, has[0], (frames, rows, columns, samples)), "pydicom", syntax
     if syntax not in PLUGINS:

@@ -107,3 +107,10 @@ def test_report_without_pixels_is_an_update(tmp_path: Path, first: Dataset) -> N
     one = another(first, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
     del one.PixelData
     assert classify(*versions(tmp_path, one, another(one, CompletionFlag="COMPLETE")), pixels) is Arrival.UPDATE
+
+
+def test_a_value_of_an_impossible_length_is_a_conflict_and_never_raises(tmp_path: Path, first: Dataset) -> None:
+    one, two = versions(tmp_path, first, first)
+    two.write_bytes(two.read_bytes().replace(b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00FD\x02\x00"))
+    assert classify(one, two, pixels) is Arrival.CONFLICT
+    assert not identity_only(one, two)

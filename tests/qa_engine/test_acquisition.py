@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
@@ -269,6 +270,9 @@ def test_junk_in_any_attribute_never_raises(keyword: str, vr: str, value: bytes,
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(keyword="BitsAllocated", vr="FD", value=b"\x00")
+@example(keyword="Rows", vr="FD", value=b"\x00")
+@example(keyword="NumberOfFrames", vr="FD", value=struct.pack("<d", math.inf))
 @given(keyword=st.sampled_from([*KEYWORDS, "SpecificCharacterSet"]), vr=st.sampled_from(VRS), value=JUNK)
 def test_junk_in_a_file_ends_in_a_volume_or_a_reason(tmp_path: Path, decoder: Decoder, keyword: str, vr: str, value: bytes) -> None:
     path = tmp_path / "junk.dcm"
