@@ -13,11 +13,14 @@ import numpy as np
 import torch
 
 from benchmarks.foreign import foreign_versions
+from benchmarks.metrics import srcc
 from benchmarks.ours import Answer, answer_slices
 from qa_engine.assess import assess, judge
 from qa_engine.assessment import SeriesFacts
 from qa_engine.decode import Decoder
-from qa_engine.measures.physics import reference_factor
+from qa_engine.measures import normalised
+from qa_engine.measures.noise import noise_mode
+from qa_engine.measures.physics import calm_tissue, reference_factor
 from qa_engine.model import Model
 from qa_engine.outcome import End
 from qa_engine.policy import Policy
@@ -33,6 +36,8 @@ UNSEEN_SEED = 52_000
 """Simulated patients of the training have seeds from 1000 on."""
 DOSES = (1.0, 0.5, 0.25, 0.1)
 SLAB, LEAST_GAP = 3, 5
+MOST_APART_MM = 5.0
+"""Neighbouring slices farther apart than this show other anatomy."""
 Tell = Callable[[str], None]
 
 
@@ -63,8 +68,54 @@ def real_pairs(model: Model, train: Path) -> dict[str, dict[str, Any]]:
         found["kernel_sharpness"] = kernel[1][:, WIDTH] < kernel[0][:, WIDTH], "the sharp kernel is sharper"
     if (thickness := both("dqph01", "dqph01_s2")) is not None:
         thick, thin = (received(physics) for physics in thickness)
-        found["thickness"] = thin > thick, "1 mm is noisier than 5 mm, as received"
+        seen = [soft_tissue(a, "CT") and soft_tissue(b, "CT") for a, b in zip(series["dqph01"].pixels, series["dqph01_s2"].pixels, strict=True)]
+        found["thickness"] = (thin > thick)[seen], "1 mm is noisier than 5 mm, as received, where there is soft tissue"
     return _shares(found)
+
+
+def soft_tissue(image: np.ndarray, modality: str) -> bool:
+    """Whether most of what the measures look at in a slice is soft tissue (-150 to 250 HU), and not what they fall back to."""
+    unit, mask, _ = normalised(torch.from_numpy(np.ascontiguousarray(image, np.float32))[None], modality)
+    inside = unit[mask]
+    return bool(((inside > -150) & (inside < 250)).float().mean() > 0.5)
+
+
+def neighbours(one: TrainingSeries) -> list[list[int]]:
+    """Runs of slices of a series that follow one another at its smallest distance, which is no more than MOST_APART_MM."""
+    gaps = np.abs(np.diff(one.z_mm))
+    if not len(gaps) or not 0.0 < gaps.min() <= MOST_APART_MM:
+        return []
+    runs = [[0]]
+    for k, gap in enumerate(gaps):
+        if gap < 1.01 * gaps.min() and one.pixels[k].shape == one.pixels[k + 1].shape:
+            runs[-1].append(k + 1)
+        else:
+            runs.append([k + 1])
+    return [run for run in runs if len(run) > 1]
+
+
+def neighbour_evidence(model_of: Callable[[TrainingSeries], Model | None], train: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Two or three neighbouring slices of a patient and their mean, one thicker slice: it is calmer, as received. And the witness of the noise:
+    what the difference of two neighbours says beside the mode of one."""
+    calmer, modes, differences = [], [], []
+    for one in load_training_series(train, "CT"):
+        model, runs = model_of(one), neighbours(one)
+        if model is None or not runs:
+            continue
+        run = max(runs, key=len)[:3]
+        thin = one.pixels[run[len(run) // 2]]
+        thick = np.mean([one.pixels[k] for k in run], 0).astype(np.float32)
+        noise = received(_answer(model, replace(one, pixels=[thin, thick])).physics)
+        calmer.append(noise[1] < noise[0])
+        unit, mask, _ = normalised(torch.from_numpy(np.stack([one.pixels[k] for k in run[:2]]).astype(np.float32)), "CT")
+        calm = calm_tissue(unit[:1], mask[:1] & mask[1:])
+        modes.append(float(noise_mode(unit[:1], calm)))
+        differences.append(float(noise_mode((unit[:1] - unit[1:]) / 2 ** 0.5, calm)))
+    if not modes:
+        return {}, {}
+    ratio = np.array(differences) / np.array(modes)
+    witness = {"series": len(modes), "srcc": round(srcc(np.array(modes), np.array(differences)), 3), "ratio": round(float(np.median(ratio)), 3)}
+    return _shares({"thickness_neighbours": (np.array(calmer), "the mean of neighbouring slices is calmer than one of them, as received")}), witness
 
 
 def received(physics: np.ndarray) -> np.ndarray:

@@ -51,6 +51,13 @@ class Judge:
         known = np.array([(modality, str(s)) in self.known for s in rows.subject])
         return np.where(known, self._folds(rows, modality, split) + 1, 0)
 
+    def model_for(self, subject: str, source: str, modality: str) -> Model | None:
+        """The network that never saw a subject."""
+        if (modality, subject) not in self.known or self.fold_of is None:
+            return self.shipped if (modality, subject) not in self.known else None
+        fold = self.fold_of(subject, source, modality, "subject")
+        return None if fold is None else self.models["subject"][fold + 1]
+
     def method_folds(self, rows: Rows, modality: str, split: str) -> np.ndarray:
         """Folds (N,) that the other methods are fitted by: those of our training, others dealt out here."""
         own, dealt = self._folds(rows, modality, split), deal(rows.subject, rows.source, split)

@@ -34,15 +34,14 @@ class Answer:
 def _answer(model: Model, views: torch.Tensor, measures: torch.Tensor, prompts: torch.Tensor, modality: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Physics (N,3), logit (N,), physics of the two models (N,2,3)."""
     is_mr = torch.full((len(views),), modality == "MR")
-    mean, std = model.log_physics
+    standard = model.network.standard
     physics, logit, members = [], [], []
     with torch.inference_mode():
         for at in range(0, len(views), BATCH):
             part = slice(at, at + BATCH)
             out = model.network(channels(views[part].float(), is_mr[part]), measures[part], prompts[part])
-            row = is_mr[part].long()
-            physics.append((out.axes.float().clamp(-4, 4) * std[row] + mean[row]).exp().double().numpy())
-            members.append((out.members.float().clamp(-4, 4) * std[row][:, None] + mean[row][:, None]).exp().double().numpy())
+            physics.append(standard.physics(out.axes.float(), is_mr[part]).double().numpy())
+            members.append(torch.stack([standard.physics(out.members[:, k].float(), is_mr[part]) for k in (0, 1)], 1).double().numpy())
             logit.append(out.weight_logit.float().numpy())
     return np.maximum(np.concatenate(physics), FLOOR[modality]), np.concatenate(logit), np.maximum(np.concatenate(members), FLOOR[modality])
 

@@ -158,6 +158,8 @@ def gather_evidence(found: dict[str, Any], judge: Judge, data: Path, quick: bool
     say("pairs")
     found["pair_details"] = evidence.real_pairs(model, data / "train") | evidence.dose_ladders(model, 1 if quick else 3) | evidence.phantom_order(
         model, phantoms[::3] if quick else phantoms)
+    more, found["noise_witness"] = evidence.neighbour_evidence(lambda one: judge.model_for(one.subject, one.source, one.modality), data / "train")
+    found["pair_details"] |= more
     say("slabs")
     found["slabs"] = evidence.slabs(model, data, 1 if quick else 6, say)
     say("abstention")

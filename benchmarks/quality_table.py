@@ -93,6 +93,10 @@ def evidence_table(found: dict[str, Any]) -> Table:
         table.add_column(name, justify="left" if name == "what" else "right")
     for name, row in found["pair_details"].items():
         table.add_row(f"{name}: {row['axis']}", str(row["right"]), str(row["total"]))
+    witness = found.get("noise_witness") or {}
+    if witness:
+        table.add_row(f"noise of CT against the difference of neighbours, {witness['series']} series: SRCC", _text(witness["srcc"]), "")
+        table.add_row("  its median share of the mode", _text(witness["ratio"]), "")
     slab = found.get("slabs") or {}
     if slab.get("total"):
         table.add_row("damaged slab between salient slices: scored", str(slab["scored"]), str(slab["total"]))

@@ -91,11 +91,6 @@ class Model:
         """The network in evaluation mode."""
         return self._network
 
-    @property
-    def log_physics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation (2,3) by which the axes are standardised."""
-        return self._network.axis_mean.cpu(), self._network.axis_std.cpu()
-
     def calibration(self, modality: str) -> Calibration:
         """Conformal calibration of the modality; KeyError when the model has none, for want of subjects or of the modality."""
         row = self.card["calibration"][modality]
@@ -122,9 +117,9 @@ class Model:
         return rated(found, self.card, volume.modality)
 
     def _physics(self, axes: torch.Tensor, modality: str) -> np.ndarray:
-        """(N,3) standardised axes -> (N,3) physics, amounts beyond the ladder by four standard deviations cut."""
-        mean, std = (t[int(modality == "MR")] for t in self.log_physics)
-        return np.maximum((axes.clamp(-4, 4) * std + mean).exp().double().numpy(), FLOOR[modality])
+        """(N,3) standardised axes -> (N,3) physics."""
+        physics = self._network.standard.physics(axes, torch.full((len(axes),), modality == "MR"))
+        return np.maximum(physics.double().numpy(), FLOOR[modality])
 
     def _run(self, views: torch.Tensor, measures: torch.Tensor, prompts: torch.Tensor, is_mr: torch.Tensor,
              device: str) -> tuple[Output, str, tuple[Finding, ...]]:

@@ -23,7 +23,7 @@ MOST = 3
 REGIONS = 7
 BANDS, BLOCKS = 48, 80
 """Bands of three rows and blocks along them that a slice is looked at in."""
-WORSE_BY = 5.0
+WORSE_BY = 8.0
 """Points below the salient slices beside it from which on an outlier is a finding."""
 LEAST_BLOCKS = 40
 LEAST_Z, LEAST_CHANGE = 4.0, 0.15

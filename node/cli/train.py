@@ -123,7 +123,7 @@ def pretrain(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Fil
 @app.command()
 def fit(caches: CachesArgument, out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
         fold: Annotated[str | None, typer.Option(help="Fit one fold only: subject-0 to subject-3, source-0 to source-2.")] = None,
-        steps: Annotated[int, typer.Option(min=1, help="Steps with views.")] = 300,
+        steps: Annotated[int, typer.Option(min=1, help="Steps with views.")] = 60,
         measure_steps: Annotated[int, typer.Option(min=1, help="Steps with measures alone, before them.")] = 800,
         minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for the steps with views, instead of their number.")] = None,
         seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qa_engine.measures.tissue import smooth
 
-STRUCTURE_NAMES = ("ring", "line_max", "line_median", "line_axes")
+STRUCTURE_NAMES = ("ring", "straight_max", "straight_median", "line_axes")
 ANGLES = 24
 LEAST_PIXELS = 24
 """Rings and lines with fewer pixels of tissue are left out."""

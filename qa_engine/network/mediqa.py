@@ -21,6 +21,7 @@ from qa_engine.measures import MEASURE_NAMES
 from qa_engine.measures.physics import DIRECT_NAMES
 from qa_engine.network.attention import GRID, PromptedLayer, TransposedAttention
 from qa_engine.network.heads import head_of
+from qa_engine.network.standard import Standard
 from qa_engine.network.trees import Trees
 from qa_engine.network.views import CHANNELS
 from qa_engine.targets import scale_of
@@ -123,6 +124,11 @@ class MedIQA(nn.Module):
         state = {k: v for k, v in self.state_dict().items() if not k.startswith("trees.")}
         state |= {f"trees.{k}.{name}": v for k, t in enumerate(grown) for name, v in t.padded(count, nodes).state_dict().items()}
         return network_of({**state, "blend": blend.to(self.blend)}).eval()
+
+    @property
+    def standard(self) -> Standard:
+        """What the axes stand for, on the CPU."""
+        return Standard(self.axis_mean.cpu(), self.axis_std.cpu())
 
     def directly(self, measures: Tensor) -> Tensor:
         """(N,M) -> (N,3) standardised axes by the estimates among the measures alone."""

@@ -18,7 +18,6 @@ from qa_engine.network.mediqa import MedIQA
 from qa_engine.network.views import channels
 from qa_engine.targets import quality_of
 from qa_engine.training.cache import Cache
-from qa_engine.training.fit import Standard
 from qa_engine.training.folds import folds_of
 from qa_engine.training.ladder import STRONG
 
@@ -94,7 +93,7 @@ def _purposed_quality(physics: np.ndarray, cache: Cache, rows: np.ndarray, is_mr
 def predict(network: MedIQA, cache: Cache, rows: np.ndarray, batch: int = 32) -> Predictions:
     """All views, prompts as the tags would give them, on the network's device."""
     device = next(network.parameters()).device
-    standard = Standard(network.axis_mean.cpu(), network.axis_std.cpu())
+    standard = network.standard
     found: list[list[np.ndarray]] = [[], [], []]
     with torch.inference_mode():
         for at in range(0, len(rows), batch):

@@ -1,9 +1,9 @@
 """Fits the network: first the measures alone (seconds), then views and measures together, then the trees; seeded, with checkpoints, on CPU or
 GPU.
 
-Losses: smooth L1 on standardised logarithms of the physics, squared error of Q, ranking of versions inside a slice (softplus, temperature
-0.1; pairs with identity count three times), and the series' Q through the slice weights, whose target weighs slices by the tissue that they
-show; a side head names the kinds of damage. What is kept is the running mean of the weights.
+Losses: smooth L1 on standardised logarithms of the physics, squared error of Q, ranking of versions inside a slice (softplus of what lies
+between them over TEMPERATURE; pairs with the slice as it is count more), and the series' Q through the slice weights, whose target weighs
+slices by the tissue that they show; a side head names the kinds of damage. What is kept is the running mean of the weights.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from qa_engine.measures import MEASURE_NAMES
 from qa_engine.measures.physics import DIRECT_NAMES
 from qa_engine.network.mediqa import KINDS, MedIQA, bounded
+from qa_engine.network.standard import Standard
 from qa_engine.network.views import channels
 from qa_engine.prompts import DIMENSIONS, SIZES
 from qa_engine.targets import scale_of
@@ -32,7 +33,8 @@ from qa_engine.training.ladder import LADDERS
 from qa_engine.training.run_log import RunLog
 
 PROMPT_DROPOUT = 0.25
-TEMPERATURE = 0.1
+RANKING, TEMPERATURE, IDENTITY = 0.8, 0.05, 5.0
+"""Weight of the ranking loss, its temperature in shares of the scale, and what a pair with the slice as it is counts beside other pairs."""
 MEMORY = 1000
 """Steps that the running mean of the weights remembers."""
 _TISSUE = MEASURE_NAMES.index("tissue_share")
@@ -42,7 +44,7 @@ EXACT = [MEASURE_NAMES.index(name) for name in ("is_mr", *DIRECT_NAMES)]
 @dataclass(frozen=True)
 class FitSettings:
     """minutes bounds the second stage, or `steps` where given (the same seed then gives the same weights); crops of a slice per step; seed of
-    everything; device: cpu or cuda:N. What ablations vary: head (dual or film), views (both, crops or whole), prompts, ranking."""
+    everything; device: cpu or cuda:N. What ablations vary: head (dual or film), views (both, crops or whole), prompts, ranking, trees."""
 
     minutes: float = 12.0
     steps: int | None = None
@@ -59,28 +61,7 @@ class FitSettings:
     views: str = "both"
     prompts: bool = True
     ranking: bool = True
-
-
-@dataclass(frozen=True)
-class Standard:
-    """Mean and standard deviation (2,3) of the log physics; row 0 CT, row 1 MR."""
-
-    mean: Tensor
-    std: Tensor
-
-    def of(self, physics: Tensor, is_mr: Tensor) -> Tensor:
-        """(N,3) physics -> standardised logarithms."""
-        row = is_mr.long()
-        return (physics.log() - self.mean[row]) / self.std[row]
-
-    def physics(self, axes: Tensor, is_mr: Tensor) -> Tensor:
-        """The way back; amounts beyond the ladder by four standard deviations are cut."""
-        row = is_mr.long()
-        return (axes.clamp(-4, 4) * self.std[row] + self.mean[row]).exp()
-
-    def to(self, device: str) -> Standard:
-        """The same on a device."""
-        return Standard(self.mean.to(device), self.std.to(device))
+    trees: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,7 +114,7 @@ def ranking(q: Tensor, truth: Tensor, slices: Tensor, rung: Tensor) -> Tensor:
     """Mean softplus over pairs of versions of one slice whose truth differs by more than 1 point (q and truth in 0..1)."""
     apart = truth[:, None] - truth[None]
     pairs = (slices[:, None] == slices[None]) & (apart > 0.01)
-    weight = (1.0 + 2.0 * ((rung[:, None] == 0) | (rung[None] == 0)).float()) * pairs
+    weight = (1.0 + (IDENTITY - 1.0) * ((rung[:, None] == 0) | (rung[None] == 0)).float()) * pairs
     return (F.softplus(-(q[:, None] - q[None]) / TEMPERATURE) * weight).sum() / weight.sum().clamp(min=1)
 
 
@@ -155,8 +136,11 @@ def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None, pro
     step = Step(cache, curves_of(cache, settings.device), standard.to(settings.device), settings, generator)
     _fit_classical(network, step, progress)
     averaged = _fit_all(network, step, checkpoint, progress, log).cpu().eval()
+    if not settings.trees:
+        return averaged, standard
     progress("trees")
-    return with_trees(averaged, cache.measures[rows], standard.of(cache.physics[rows], cache.is_mr[rows]), cache.is_mr[rows], settings.seed), standard
+    wanted = standard.of(cache.physics[rows], cache.is_mr[rows])
+    return with_trees(averaged, cache.measures[rows], wanted, cache.is_mr[rows], settings.seed), standard
 
 
 def _fit_classical(network: MedIQA, step: Step, progress: Callable[[str], None]) -> None:
@@ -270,7 +254,7 @@ class Step:
         q, truth = self.curves.quality(self.standard.physics(axes, is_mr), rows), self.curves.quality(self.physics[rows], rows)
         loss = 2.0 * F.smooth_l1_loss(axes, self.standard.of(self.physics[rows], is_mr)) + 2.0 * (q - truth).square().mean()
         if self.settings.ranking:
-            loss = loss + 0.8 * ranking(q, truth, slices, rung)
+            loss = loss + RANKING * ranking(q, truth, slices, rung)
         return loss, q, truth
 
     def jittered(self, network: MedIQA, rows: Tensor, amount: float) -> Tensor:

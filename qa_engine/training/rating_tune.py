@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qa_engine.network.mediqa import MedIQA
+from qa_engine.network.standard import Standard
 from qa_engine.ratings import tuned_network
 from qa_engine.targets import FLOOR, axes_of, quality_of
-from qa_engine.training.fit import Curves, Standard, curves_of
+from qa_engine.training.fit import Curves, curves_of
 from qa_engine.training.rating_map import Candidate, Rated, choose, fit_map, folds
 
 EPOCHS = 200
@@ -99,7 +100,7 @@ def tune(network: MedIQA, series: Sequence[Seen], seed: int = 0) -> dict[str, Te
     for name, parameter in copy.named_parameters():
         parameter.requires_grad_(name in names)
     slices = Slices.joined(series)
-    curves, standard = curves_of(slices, "cpu"), Standard(copy.axis_mean, copy.axis_std)  # type: ignore[arg-type]
+    curves, standard = curves_of(slices, "cpu"), copy.standard
     values = fit_map(STRAIGHT, [s.rated for s in series]).values
     line = (float(values[0]), float(values[-1]))
     with torch.no_grad():
@@ -123,7 +124,7 @@ def tune(network: MedIQA, series: Sequence[Seen], seed: int = 0) -> dict[str, Te
 
 def rescored(network: MedIQA, series: Sequence[Seen]) -> list[Rated]:
     """The series as another network answers them."""
-    standard, found = Standard(network.axis_mean, network.axis_std), []
+    standard, found = network.standard, []
     for one in series:
         with torch.inference_mode():
             out = network.answer(one.features, one.measures, network.grown(one.measures))

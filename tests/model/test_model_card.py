@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qa_engine import envelope
 from qa_engine.measures import MEASURE_NAMES
-from qa_engine.model import WEIGHTS
+from qa_engine.model import WEIGHTS, load_model
 from qa_engine.policy import THRESHOLDS
 from qa_engine.training.model_card import cells, figures
 
@@ -29,3 +29,7 @@ def test_thresholds_stand_in_the_page() -> None:
 def test_every_calibrated_modality_has_subjects_enough() -> None:
     for row in CARD["calibration"].values():
         assert row["subjects"] >= 9 and 0 < row["interval"]["quantile"] < 50 and row["interval_left_out"]["median_width"] <= 40
+
+
+def test_the_page_names_the_file() -> None:
+    assert load_model().identity.sha256 in PAGE

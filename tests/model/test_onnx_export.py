@@ -50,7 +50,7 @@ def test_same_output(session: onnxruntime.InferenceSession, model: Model, slices
 def test_the_file_says_what_it_is(session: onnxruntime.InferenceSession, model: Model) -> None:
     told = session.get_modelmeta().custom_metadata_map
     assert told["sha256"] == model.identity.sha256 and json.loads(told["measures"]) == list(MEASURE_NAMES)
-    assert json.loads(told["axis_std"])["MR"] == pytest.approx(model.log_physics[1][1].tolist())
+    assert json.loads(told["axis_std"])["MR"] == pytest.approx(model.network.standard.std[1].tolist())
 
 
 def test_what_cannot_be_exported_is_one_line(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

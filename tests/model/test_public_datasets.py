@@ -28,7 +28,7 @@ def evaluate(*words: object) -> subprocess.CompletedProcess[str]:
 
 def write_images(folder: Path, name: str, seeds: range) -> None:
     """Three doses of each simulated patient, graded after the dose; `image/0000.tif` and the list of scores beside it."""
-    doses, scores, low_high = (0.05, 0.3, 1.5), {}, WINDOW_HU
+    doses, scores, low_high = (0.02, 0.08, 0.8), {}, WINDOW_HU
     (folder / "image").mkdir(parents=True)
     for seed in seeds:
         for number, array in enumerate(simulate_arrays("ct", doses, slices=1, size=192, views=150, seed=seed)):

@@ -150,15 +150,26 @@ def test_the_same_seed_gives_the_same_network(caches: list[Path], made: Path, tm
 
 def test_trees_answer_as_the_library_does() -> None:
     lightgbm = pytest.importorskip("lightgbm")
-    from qa_engine.training.boost import SETTINGS, grow
+    from qa_engine.training.boost import COPIES, SETTINGS, grow, shaken
 
     random = np.random.default_rng(0)
-    rows = random.normal(size=(600, 12)).astype(np.float32)
+    rows = random.normal(size=(600, len(MEASURE_NAMES))).astype(np.float32)
     wanted = np.stack([2 * rows[:, 0] + rows[:, 1] ** 2, np.sin(rows[:, 2]), rows[:, 3]], 1)
     trees = grow(rows, wanted)
+    seen = shaken(rows.astype(float), 0).astype(np.float32).astype(float)
     for k in range(3):
-        known = lightgbm.LGBMRegressor(random_state=0, n_jobs=2, **SETTINGS).fit(rows.astype(float), wanted[:, k])
+        known = lightgbm.LGBMRegressor(random_state=0, n_jobs=2, **SETTINGS).fit(seen, np.tile(wanted[:, k], COPIES))
         assert np.abs(trees(torch.from_numpy(rows)).numpy()[:, k] - known.predict(rows.astype(float))).max() < 1e-4
+
+
+def test_what_is_measured_directly_is_never_shaken() -> None:
+    from qa_engine.training.boost import COPIES, shaken
+
+    rows = np.random.default_rng(0).normal(size=(50, len(MEASURE_NAMES)))
+    found = shaken(rows, 3).reshape(COPIES, 50, -1)
+    fixed = [MEASURE_NAMES.index(name) for name in ("is_mr", "noise_estimate", "width_estimate")]
+    assert np.array_equal(found[0], rows) and np.array_equal(found[2][:, fixed], rows[:, fixed]) and np.ptp(found[:, 0, 0]) > 0
+    assert np.array_equal(shaken(rows, 3), shaken(rows, 3))
 
 
 @pytest.mark.parametrize(("words", "said"), [
