@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,11 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from node.cli import app
+from node.quiet import ENOUGH, FLOOR, Seen, to_text
+from storage.index import open_association
+from storage.senders import keep_habit
 from tests.support.bench import Bench
+from tests.support.ports import wait_for
 from tests.support.scripted_pacs import ScriptedPacs
 from tests.support.small_objects import CT, image
 
@@ -106,3 +111,60 @@ def test_times_of_another_boot_mean_nothing(make: Callable[[str], Bench]) -> Non
     bench.wait_rows("select id from revision", 2)
     assert 1.5 <= time.monotonic() - began < 10
     assert reasons(bench) == [("quiet", 3)] * 2
+
+
+def association(bench: Bench) -> int:
+    """An open association of a receiver that runs."""
+    with bench.engine.begin() as conn:
+        return open_association(conn, "receiver-1", "SENDER", "MEDIQA", "127.0.0.1")
+
+
+def waits(bench: Bench) -> list[tuple[float | None, int, int]]:
+    return [(w["wait_seconds"], w["series_seen"], w["series_split"]) for w in bench.rows("select * from waits")]
+
+
+def test_the_wait_of_a_known_sender_is_learned_and_kept(make: Callable[[str], Bench]) -> None:
+    """19 quick series were seen; the 20th still waits as configured, the next 5 s, also after kill -9; then the sender pauses."""
+    bench = make("quiet: auto, contiguous: 600, announced: 600")
+    with bench.engine.begin() as conn:
+        keep_habit(conn, "SENDER", "CT", wait=None, longest=0.5, seen=ENOUGH - 1, split=0,
+                   history=to_text(tuple(Seen(-k, 0.5) for k in range(1, ENOUGH))))
+    bench.start()
+    bench.wait_rows("select seq from audit where event = 'application-start'")
+    facts = {"modality": "CT"}
+    sets = bench.put_series(2, association_id=association(bench), facts=facts)
+    time.sleep(FLOOR + 1)
+    assert reasons(bench) == []
+    assert CliRunner().invoke(app, ["series", "complete", sets[0].SeriesInstanceUID, "-c", str(bench.config_file)]).exit_code == 0
+    wait_for(lambda: waits(bench) == [(FLOOR, ENOUGH, 0)], 20, str(waits(bench)))
+    bench.kill()
+    bench.start()
+    bench.wait_rows("select seq from audit where event = 'application-start'", 2)
+    brought_by = association(bench)
+    second, began = bench.put_series(2, association_id=brought_by, facts=facts), time.monotonic()
+    bench.wait_rows("select id from revision", 2)
+    assert FLOOR - 0.5 <= time.monotonic() - began < 30
+    assert reasons(bench) == [("operator", 2), ("quiet", 2)]
+    bench.put(another(second[0], 3), association_id=brought_by, facts=facts)
+    pause = time.monotonic() - began
+    bench.wait_rows("select id from revision", 3)
+    wait_for(lambda: waits(bench)[0][1:] == (ENOUGH + 1, 1), 20, str(waits(bench)))
+    [(longer, _, _)] = waits(bench)
+    assert longer is not None and longer >= 2 * (pause - 1) >= 2 * (FLOOR - 1)
+    told = [json.loads(r["details"]) for r in bench.rows("select details from audit where event = 'wait-learned' order by seq")]
+    assert [(t["calling_ae"], t["modality"], t.get("before"), t["after"], t["series"]) for t in told] == [
+        ("SENDER", "CT", None, FLOOR, ENOUGH), ("SENDER", "CT", FLOOR, longer, ENOUGH + 1)]
+    completed = [json.loads(r["details"])["waited"] for r in bench.rows("select details from audit where event = 'completed' order by seq")]
+    assert completed == [0, FLOOR, FLOOR]
+
+
+def test_a_damaged_habit_holds_up_no_series(make: Callable[[str], Bench]) -> None:
+    bench = make("quiet: auto, contiguous: 1, announced: 1")
+    with bench.engine.begin() as conn:
+        keep_habit(conn, "SENDER", "CT", wait=-1e9, longest=0, seen=1, split=0, history="no JSON")
+    bench.put_series(2, association_id=association(bench), facts={"modality": "CT"})
+    began = time.monotonic()
+    bench.start()
+    bench.wait_rows("select id from revision")
+    assert time.monotonic() - began >= FLOOR
+    wait_for(lambda: waits(bench) == [(None, 1, 0)], 20, str(waits(bench)))
