@@ -38,7 +38,8 @@ class Habits:
         """The waits for the series of `row`, by its calling AE title and modality."""
         if not self._auto:
             return self._unlearned
-        return quiet.with_learned(self._unlearned, senders.learned_wait(conn, row.calling_ae, row.modality))
+        known = senders.learned_waits(conn, row.calling_ae, row.modality)
+        return quiet.with_learned(self._unlearned, quiet.Learned(*known))
 
     def learn(self, row: Any, seen_before: int | None) -> None:
         """Learn from the series of `row`, which was just taken for complete; what goes wrong here never holds up a series.
@@ -55,14 +56,14 @@ class Habits:
     def _learn(self, conn: sa.Connection, row: Any, seen_before: int | None) -> None:
         known = senders.habit(conn, row.calling_ae, row.modality)
         before = quiet.from_text(known and known.history)
-        arrived = [quiet.Arrived(a.id, a.received_mono, a.start_id) for a in senders.new_arrivals(conn, row.id)]
+        arrived = [quiet.Arrived(a.id, a.received_mono, a.start_id, a.association_id) for a in senders.new_arrivals(conn, row.id)]
         history = quiet.learn(before, row.id, arrived, seen_before)
         if history == before:
             return
-        wait, longest = quiet.learned_wait(history), max(seen.longest for seen in history)
-        senders.keep_habit(conn, row.calling_ae, row.modality, wait=wait, longest=longest, seen=len(history),
-                           split=sum(seen.split for seen in history), history=quiet.to_text(history))
-        was = known and known.wait_seconds
-        if self._auto and wait != was:
-            self._place.audit.append(conn, "wait-learned", ACTOR, calling_ae=row.calling_ae, modality=row.modality, before=was, after=wait,
-                                     series=len(history), longest_gap=longest)
+        was = senders.learned_waits(conn, row.calling_ae, row.modality)
+        waits, longest = quiet.learned(history), max(seen.longest for seen in history)
+        senders.keep_habit(conn, row.calling_ae, row.modality, wait=waits.quiet, contiguous=waits.contiguous, longest=longest,
+                           seen=len(history), split=sum(seen.split for seen in history), history=quiet.to_text(history))
+        if self._auto and quiet.with_learned(self._unlearned, quiet.Learned(*was)) != quiet.with_learned(self._unlearned, waits):
+            self._place.audit.append(conn, "wait-learned", ACTOR, calling_ae=row.calling_ae, modality=row.modality, before=list(was),
+                                     quiet=waits.quiet, contiguous=waits.contiguous, series=len(history), longest_gap=longest)

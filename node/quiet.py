@@ -1,8 +1,11 @@
-"""The wait of `completion.quiet: auto`, learned per calling AE title and modality from the pauses inside past series (pure).
+"""The waits of `completion.quiet: auto`, learned per calling AE title and modality from the pauses inside past series (pure).
 
 A series is cut in two exactly when its longest pause is longer than the wait. So what is learned from is one number per series, its longest
 gap between two instances, and the wait is a high quantile of those with a margin that shrinks as more series are seen. A pause that did
 cut a series is seen all the same, when the rest comes: otherwise short waits would prove themselves right.
+
+After the end of an association (`contiguous`) only a gap between two associations can follow, so the wait for that evidence is learned from
+those gaps alone: a sender that pauses with its association open, or interleaves reconstructions on one, is done soon after its release.
 
 | constant | value | why |
 |---|---|---|
@@ -12,7 +15,7 @@ cut a series is seen all the same, when the rest comes: otherwise short waits wo
 | `WINDOW` | 200 series | about two days of a scanner; older habits are forgotten |
 | `QUANTILE` | 0.99 | of n + 1 exchangeable series: the longest of all up to 198, then one freak in 200 is forgiven |
 | `RECENT` | 20 series | their longest gap always counts, so that a new habit cuts one series, not several |
-| `MARGIN`, `DOUBT` | 1.25 + 20 / n | the longest of n series says little of the next one while n is small: 2.25 at 20, 1.35 at 200 |
+| `MARGIN`, `DOUBT` | 1.25 + 20 / n | the longest of n series says little of the next one while n is small: 2.25 up to 20, 1.35 at 200 |
 | `LATE` | 600 s | what comes later is another delivery, no pause: no wait of this module would have caught it |
 
 Only gaps that one receiver process saw from end to end count: what the node itself missed is no habit of the sender.
@@ -40,20 +43,25 @@ class Arrived:
     """One instance that was new to its series.
 
     instance_id: ascending in the order of arrival. mono: monotonic seconds, comparable where `start_id` is the same.
-    start_id: the receiver process that took it, None where that is not known.
+    start_id: the receiver process that took it, None where that is not known. association: the one that brought it.
     """
 
     instance_id: int
     mono: float
     start_id: str | None
+    association: int | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one series of a sender showed. longest: its longest gap, seconds, 0 to LATE. split: a pause cut it in two."""
+    """What one series of a sender showed.
+
+    longest: its longest gap, seconds, 0 to LATE. between: its longest gap between two associations, 0 to `longest`. split: it came in parts.
+    """
 
     series_id: int
     longest: float
+    between: float = 0.0
     split: bool = False
 
 
@@ -68,25 +76,41 @@ def learn(history: History, series_id: int, arrived: Sequence[Arrived], seen_bef
     A later revision teaches only where its first instance came within LATE seconds, that is where the wait was too short. Unchanged where
     there is nothing to learn from: a single instance, or no gap that one receiver saw.
     """
-    gaps = [(b.mono - a.mono, a, b) for a, b in pairwise(arrived)
+    gaps = [(round(b.mono - a.mono, 3), a, b) for a, b in pairwise(arrived)
             if a.start_id is not None and a.start_id == b.start_id and 0 <= b.mono - a.mono <= LATE]
     split = seen_before is not None and any(a.instance_id <= seen_before < b.instance_id for _, a, b in gaps)
     if not gaps or (seen_before is not None and not split):
         return history
-    seen = Seen(series_id, round(max(gap for gap, _, _ in gaps), 3), split)
+    between = max((gap for gap, a, b in gaps if a.association != b.association), default=0.0)
+    seen = Seen(series_id, max(gap for gap, _, _ in gaps), between, split)
     if any(known.series_id == series_id for known in history):
         return tuple(seen if known.series_id == series_id else known for known in history)
     return (*history, seen)[-WINDOW:]
 
 
-def learned_wait(history: History) -> float | None:
-    """The wait for a sender with this history: whole seconds from FLOOR to CEILING; None before ENOUGH series."""
+@dataclass(frozen=True)
+class Learned:
+    """Learned waits, whole seconds from FLOOR to CEILING. quiet: None before ENOUGH series.
+
+    contiguous: at most `quiet`; before ENOUGH series the least that what was seen asks for, None before the first.
+    """
+
+    quiet: float | None = None
+    contiguous: float | None = None
+
+
+def learned(history: History) -> Learned:
+    """The waits for a sender with this history."""
     count = len(history)
-    if count < ENOUGH:
-        return None
-    longest = sorted(seen.longest for seen in history)
-    high = longest[min(count, math.ceil(QUANTILE * (count + 1))) - 1]
-    expected = max(high, *(seen.longest for seen in history[-RECENT:])) * (MARGIN + DOUBT / count)
+    return Learned(_wait([seen.longest for seen in history]) if count >= ENOUGH else None,
+                   _wait([seen.between for seen in history]) if count else None)
+
+
+def _wait(gaps: Sequence[float]) -> float:
+    """The wait for the next series after these longest gaps, the newest last; there is at least one."""
+    count = len(gaps)
+    high = sorted(gaps)[min(count, math.ceil(QUANTILE * (count + 1))) - 1]
+    expected = max(high, *gaps[-RECENT:]) * (MARGIN + DOUBT / max(count, ENOUGH))
     return float(math.ceil(min(max(expected, FLOOR), CEILING)))
 
 
@@ -104,26 +128,27 @@ def unlearned(quiet: float | str, contiguous: float, announced: float, forced: f
     return Waits(CEILING if isinstance(quiet, str) else quiet, contiguous, announced, forced)
 
 
-def with_learned(waits: Waits, learned: float | None) -> Waits:
-    """`waits` for a sender whose learned wait is known: `quiet` and `contiguous` become it, since a gap-free run proves no more than silence.
+def with_learned(waits: Waits, known: Learned) -> Waits:
+    """`waits` for a sender of which this is known; anything outside FLOOR to CEILING (a damaged row) becomes the nearer of the two.
 
-    None leaves them; anything outside FLOOR to CEILING (a damaged row) becomes the nearer of the two.
+    Before ENOUGH series `contiguous` only grows: a sender that was seen to pause between associations is not cut by the configured wait.
     """
-    if learned is None or math.isnan(learned):
-        return waits
-    wait = min(max(learned, FLOOR), CEILING)
-    return replace(waits, quiet=wait, contiguous=wait)
+    quiet, contiguous = (None if w is None or math.isnan(w) else min(max(w, FLOOR), CEILING) for w in (known.quiet, known.contiguous))
+    if quiet is None:
+        return waits if contiguous is None else replace(waits, contiguous=max(waits.contiguous, contiguous))
+    return replace(waits, quiet=quiet, contiguous=quiet if contiguous is None else contiguous)
 
 
 def to_text(history: History) -> str:
     """JSON for the database."""
-    return json.dumps([[seen.series_id, seen.longest, int(seen.split)] for seen in history], separators=(",", ":"))
+    return json.dumps([[seen.series_id, seen.longest, seen.between, int(seen.split)] for seen in history], separators=(",", ":"))
 
 
 def from_text(text: str | None) -> History:
     """What `to_text` wrote; anything else is no history, which only means that it is learned anew."""
     try:
-        seen = tuple(Seen(int(series_id), float(longest), bool(split)) for series_id, longest, split in json.loads(text or "[]"))
+        seen = tuple(Seen(int(series_id), float(longest), float(between), bool(split))
+                     for series_id, longest, between, split in json.loads(text or "[]"))
     except (ValueError, TypeError, OverflowError, RecursionError):
         return ()
-    return seen[-WINDOW:] if all(0 <= s.longest <= LATE for s in seen) else ()
+    return seen[-WINDOW:] if all(0 <= s.between <= s.longest <= LATE for s in seen) else ()

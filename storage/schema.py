@@ -121,7 +121,7 @@ destination = Table("destination", metadata,
 # What was seen of the pauses inside the series of a sender, for the learned wait (node/quiet.py); `history` is opaque text here.
 sender_habit = Table("sender_habit", metadata,
     Column("calling_ae", String, primary_key=True), Column("modality", String, primary_key=True),
-    Column("wait_seconds", Float),  # NULL until enough series were seen
+    Column("wait_seconds", Float), Column("contiguous_seconds", Float),  # NULL until enough was seen
     Column("longest_gap_seconds", Float, nullable=False), Column("series_seen", Integer, nullable=False),
     Column("series_split", Integer, nullable=False),
     Column("history", Text, nullable=False), Column("learned_at", String, nullable=False))

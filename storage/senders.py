@@ -17,10 +17,11 @@ MOST = 1000
 """Pairs of AE title and modality that are remembered; the one that was silent longest makes room."""
 
 
-def learned_wait(conn: sa.Connection, calling_ae: str, modality: str) -> float | None:
-    """Seconds, None where nothing was learned yet."""
-    return conn.execute(sa.select(sender_habit.c.wait_seconds).where(
-        sender_habit.c.calling_ae == calling_ae, sender_habit.c.modality == modality)).scalar()
+def learned_waits(conn: sa.Connection, calling_ae: str, modality: str) -> tuple[float | None, float | None]:
+    """Seconds (wait_seconds, contiguous_seconds), None where nothing was learned yet."""
+    found = conn.execute(sa.select(sender_habit.c.wait_seconds, sender_habit.c.contiguous_seconds).where(
+        sender_habit.c.calling_ae == calling_ae, sender_habit.c.modality == modality)).one_or_none()
+    return (None, None) if found is None else (found.wait_seconds, found.contiguous_seconds)
 
 
 def habit(conn: sa.Connection, calling_ae: str, modality: str) -> Any | None:
@@ -29,11 +30,14 @@ def habit(conn: sa.Connection, calling_ae: str, modality: str) -> Any | None:
         sender_habit.c.calling_ae == calling_ae, sender_habit.c.modality == modality)).one_or_none()
 
 
-def keep_habit(conn: sa.Connection, calling_ae: str, modality: str, *, wait: float | None, longest: float, seen: int, split: int,
-               history: str) -> None:
-    """Write the row of a sender and modality. wait, longest: seconds; seen, split: series that `history` holds, and those cut in two."""
-    values = {"wait_seconds": wait, "longest_gap_seconds": longest, "series_seen": seen, "series_split": split, "history": history,
-              "learned_at": clock.utc_now()}
+def keep_habit(conn: sa.Connection, calling_ae: str, modality: str, *, wait: float | None, contiguous: float | None, longest: float,
+               seen: int, split: int, history: str) -> None:
+    """Write the row of a sender and modality.
+
+    wait, contiguous: the learned waits, seconds. longest: seconds. seen, split: series that `history` holds, and those that came in parts.
+    """
+    values = {"wait_seconds": wait, "contiguous_seconds": contiguous, "longest_gap_seconds": longest, "series_seen": seen,
+              "series_split": split, "history": history, "learned_at": clock.utc_now()}
     key = (sender_habit.c.calling_ae == calling_ae, sender_habit.c.modality == modality)
     if conn.execute(sa.update(sender_habit).where(*key).values(**values)).rowcount:
         return
@@ -46,8 +50,8 @@ def keep_habit(conn: sa.Connection, calling_ae: str, modality: str, *, wait: flo
 
 
 def new_arrivals(conn: sa.Connection, series_id: int) -> Sequence[Any]:
-    """(id, received_mono, start_id) of the instances that were new to a series, in order of arrival; start_id None if adopted at start."""
-    return conn.execute(sa.select(instance.c.id, instance.c.received_mono, association.c.start_id)
+    """(id, received_mono, association_id, start_id) of the instances new to a series, in order of arrival; the last two None if adopted."""
+    return conn.execute(sa.select(instance.c.id, instance.c.received_mono, instance.c.association_id, association.c.start_id)
                         .join(association, association.c.id == instance.c.association_id, isouter=True)
                         .where(instance.c.series_id == series_id, instance.c.arrival == "new", instance.c.own == 0)
                         .order_by(instance.c.id)).all()

@@ -154,9 +154,10 @@ def waits(settings: Any) -> list[Row]:
         return rows
     for k in known[:WAIT_ROWS]:
         told = f"longest gap {k['longest_gap_seconds']:.1f} s, {k['series_split']} of the last {k['series_seen']} series came in parts"
-        wait = k["wait_seconds"]
         if auto:
-            told = (f"{wait:g} s; " if wait is not None else f"{quiet.CEILING:g} s until {quiet.ENOUGH} series were seen; ") + told
+            wait, run = k["wait_seconds"], k["contiguous_seconds"]
+            told = (f"{quiet.CEILING:g} s until {quiet.ENOUGH} series were seen; " if wait is None else
+                    f"{wait:g} s, {run:g} s after a gap-free run whose association ended; ") + told
         missed = not auto and k["series_split"] > 0
         rows.append(Row(f"wait {k['calling_ae']} {k['modality']}".rstrip(), NOTE if missed else OK,
                         told + ("; write a longer completion.quiet, or auto" if missed else "")))

@@ -142,9 +142,9 @@ def test_learned_waits(tmp_path: Path) -> None:
     engine, _, _ = open_storage(configuration(tmp_path))
     with engine.begin() as conn:
         for modality, wait, split in (("CT", 7.0, 0), ("MR", None, 2)):
-            keep_habit(conn, "PACS", modality, wait=wait, longest=4.25, seen=150 if wait else 8, split=split, history="[]")
+            keep_habit(conn, "PACS", modality, wait=wait, contiguous=5.0, longest=4.25, seen=150 if wait else 8, split=split, history="[]")
     answer = run(write_config(tmp_path, more=auto))[1]
-    assert text(answer, "wait PACS CT") == "7 s; longest gap 4.2 s, 0 of the last 150 series came in parts"
+    assert text(answer, "wait PACS CT") == "7 s, 5 s after a gap-free run whose association ended; longest gap 4.2 s, 0 of the last 150 series came in parts"
     assert text(answer, "wait PACS MR") == "60 s until 20 series were seen; longest gap 4.2 s, 2 of the last 8 series came in parts"
     assert {states(answer)[name] for name in ("waits", "wait PACS CT", "wait PACS MR")} == {"ok"}
     code, answer = run(write_config(tmp_path, more=fixed))
@@ -153,7 +153,7 @@ def test_learned_waits(tmp_path: Path) -> None:
     assert text(answer, "wait PACS MR").endswith("write a longer completion.quiet, or auto")
     with engine.begin() as conn:
         for k in range(30):
-            keep_habit(conn, f"X{k:02}", "CT", wait=50.0, longest=1.0, seen=20, split=0, history="[]")
+            keep_habit(conn, f"X{k:02}", "CT", wait=50.0, contiguous=5.0, longest=1.0, seen=20, split=0, history="[]")
     rows = run(write_config(tmp_path, more=auto))[1]["checks"]
     assert len([r for r in rows if r["check"].startswith("wait ")]) == check.WAIT_ROWS
     assert [r["text"] for r in rows if r["check"] == "waits"][1:] == ["12 more in the view waits"]

@@ -20,23 +20,28 @@ from node.quiet import (
     WINDOW,
     Arrived,
     History,
+    Learned,
     Seen,
     auto_or_seconds,
     from_text,
     learn,
-    learned_wait,
+    learned,
     to_text,
     unlearned,
     with_learned,
 )
 
 
-def came(*monos: float, first_id: int = 1, start: str | None = "r1") -> list[Arrived]:
-    return [Arrived(first_id + k, mono, start) for k, mono in enumerate(monos)]
+def came(*monos: float, first_id: int = 1, start: str | None = "r1", association: int = 1) -> list[Arrived]:
+    return [Arrived(first_id + k, mono, start, association) for k, mono in enumerate(monos)]
 
 
 def history(*longest: float) -> History:
     return tuple(Seen(k, gap) for k, gap in enumerate(longest))
+
+
+def learned_wait(known: History) -> float | None:
+    return learned(known).quiet
 
 
 # name, arrivals, seen_before, the longest gap and whether it was split (None: nothing is learned)
@@ -61,7 +66,18 @@ LESSONS = [
 @pytest.mark.parametrize(("arrived", "seen_before", "expected"), [c[1:] for c in LESSONS], ids=[c[0] for c in LESSONS])
 def test_what_one_series_teaches(arrived: list[Arrived], seen_before: int | None, expected: tuple[float, bool] | None) -> None:
     known = history(1.0)
-    assert learn(known, 7, arrived, seen_before) == (known if expected is None else (*known, Seen(7, *expected)))
+    assert learn(known, 7, arrived, seen_before) == (
+        known if expected is None else (*known, Seen(7, expected[0], 0.0, expected[1])))
+
+
+def test_gaps_between_associations_are_known_apart() -> None:
+    """What follows the end of an association is a gap to another one; a pause on an open one is not."""
+    one_each = [Arrived(k, 3.0 * k, "r1", k) for k in range(4)]
+    assert learn((), 7, one_each, None) == (Seen(7, 3.0, 3.0),)
+    paused = came(0, 1, 21) + came(23, 24, first_id=4, association=2)
+    assert learn((), 7, paused, None) == (Seen(7, 20.0, 2.0),)
+    cut = came(0, 1) + came(35, 36, first_id=3, association=2)
+    assert learn(learn((), 7, cut[:2], None), 7, cut, 2) == (Seen(7, 34.0, 34.0, True),)
 
 
 def test_a_split_series_is_one_lesson() -> None:
@@ -69,7 +85,7 @@ def test_a_split_series_is_one_lesson() -> None:
     known = learn(history(3.0), 7, came(0, 1), None)
     known = learn(known, 8, came(0, 2, first_id=50), None)
     known = learn(known, 7, came(0, 1, 35, 36), 2)
-    assert known == (Seen(0, 3.0), Seen(7, 34.0, True), Seen(8, 2.0))
+    assert known == (Seen(0, 3.0), Seen(7, 34.0, 0.0, True), Seen(8, 2.0))
 
 
 WAITS_LEARNED = [
@@ -107,7 +123,7 @@ def test_a_sender_that_begins_to_pause_is_cut_once() -> None:
     cuts = []
     for k in range(140):
         pause = 40.0 if k >= 100 else 1.0
-        wait = with_learned(Waits(CEILING, CEILING, 5, 7200), learned_wait(known)).quiet
+        wait = with_learned(Waits(CEILING, CEILING, 5, 7200), learned(known)).quiet
         monos = [0.0, 0.5, 0.5 + pause, 1 + pause]
         if wait >= pause:
             known = learn(known, k, came(*monos), None)
@@ -116,16 +132,28 @@ def test_a_sender_that_begins_to_pause_is_cut_once() -> None:
             known = learn(known, k, came(*monos[:2]), None)
             known = learn(known, k, came(*monos), 2)
     assert cuts == [100]
-    assert (learned_wait(known) or 0) > 40 and known[100] == Seen(100, 40.0, True)
+    assert (learned_wait(known) or 0) > 40 and known[100] == Seen(100, 40.0, 0.0, True)
 
 
 def test_waits() -> None:
     waits = unlearned("auto", 30, 5, 7200)
-    assert waits == Waits(CEILING, 30, 5, 7200) == with_learned(waits, None) == with_learned(waits, math.nan)
+    assert waits == Waits(CEILING, 30, 5, 7200) == with_learned(waits, Learned()) == with_learned(waits, Learned(math.nan, math.nan))
     assert unlearned(12.5, 30, 5, 7200) == Waits(12.5, 30, 5, 7200)
-    # a sender that pauses 40 s between associations looks contiguous in the pause: the learned wait is for both
-    assert with_learned(waits, 50.0) == Waits(50, 50, 5, 7200)
-    assert with_learned(waits, 0.0) == Waits(FLOOR, FLOOR, 5, 7200) and with_learned(waits, math.inf).quiet == CEILING
+    assert with_learned(waits, Learned(50, 12)) == Waits(50, 12, 5, 7200)
+    # a sender that pauses 40 s between associations looks contiguous in the pause: longer than configured
+    assert with_learned(waits, Learned(54, 54)) == Waits(54, 54, 5, 7200)
+    # while it is learned, the configured wait is only made longer
+    assert with_learned(waits, Learned(None, 7)) == waits and with_learned(waits, Learned(None, 45)) == Waits(CEILING, 45, 5, 7200)
+    assert with_learned(waits, Learned(0, -1)) == Waits(FLOOR, FLOOR, 5, 7200) == with_learned(waits, Learned(0, None))
+    assert with_learned(waits, Learned(math.inf, math.inf)) == Waits(CEILING, CEILING, 5, 7200)
+
+
+def test_the_two_waits() -> None:
+    open_pauses = tuple(Seen(k, 30.0, 2.0) for k in range(WINDOW))
+    assert learned(open_pauses) == Learned(41, FLOOR)
+    assert learned(tuple(Seen(k, 30.0, 30.0) for k in range(WINDOW))) == Learned(41, 41)
+    assert learned(()) == Learned() and learned(open_pauses[:1]) == Learned(None, FLOOR)
+    assert learned((Seen(1, 20.0, 20.0),)) == Learned(None, 45)
 
 
 @pytest.mark.parametrize("value", ["AUTO", "60", True, None, 0.05, 86401, math.inf, math.nan, (1,)])
@@ -135,22 +163,24 @@ def test_what_is_no_wait(value: object) -> None:
     assert auto_or_seconds("auto") == "auto" and auto_or_seconds(60) == 60.0
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "null", "3", "[1]", '["abc"]', "[[1,2]]", "[[1,-1,0]]", "[[1,NaN,0]]", "[[1,1e400,0]]", "[[1,601,0]]",
-                                  "[[1,null,0]]", "[" * 100000])
+@pytest.mark.parametrize("text", [None, "", "{", "null", "3", "[1]", '["abc"]', "[[1,2,2]]", "[[1,-1,-1,0]]", "[[1,NaN,0,0]]",
+                                  "[[1,1e400,0,0]]", "[[1,601,0,0]]", "[[1,2,3,0]]", "[[1,null,0,0]]", "[" * 100000])
 def test_a_damaged_history_is_none(text: str | None) -> None:
     assert from_text(text) == ()
 
 
 gaps = st.floats(0, LATE)
-histories = st.lists(gaps, max_size=2 * WINDOW).map(lambda longest: history(*(round(g, 3) for g in longest[-WINDOW:])))
+pairs = st.tuples(gaps, gaps).map(lambda pair: tuple(sorted(round(g, 3) for g in pair)))
+histories = st.lists(pairs, max_size=2 * WINDOW).map(lambda all_: tuple(Seen(k, long, short) for k, (short, long) in enumerate(all_[-WINDOW:])))
 
 
 @settings(max_examples=200, deadline=None)
 @given(histories)
 def test_any_history_stays_in_its_limits_and_survives_the_database(known: History) -> None:
-    wait = learned_wait(known)
-    assert (wait is None) == (len(known) < ENOUGH)
-    assert wait is None or (FLOOR <= wait <= CEILING and wait == int(wait))
+    wait, run = learned(known).quiet, learned(known).contiguous
+    assert (wait is None) == (len(known) < ENOUGH) and (run is None) == (not known)
+    assert all(w is None or (FLOOR <= w <= CEILING and w == int(w)) for w in (wait, run))
+    assert wait is None or (run is not None and run <= wait)
     assert from_text(to_text(known)) == known
     json.loads(to_text(known))
     if wait is not None and wait < CEILING:  # but for one in a hundred, no remembered series would be cut, nor any of the recent ones
@@ -164,7 +194,7 @@ def test_longer_pauses_never_shorten_the_wait(known: History, place: int, more: 
     if not known:
         return
     at = place % len(known)
-    longer = tuple(Seen(s.series_id, min(LATE, s.longest + more)) if k == at else s for k, s in enumerate(known))
+    longer = tuple(Seen(s.series_id, min(LATE, s.longest + more), s.between) if k == at else s for k, s in enumerate(known))
     assert (learned_wait(longer) or 0) >= (learned_wait(known) or 0)
 
 

@@ -127,7 +127,7 @@ def test_the_wait_of_a_known_sender_is_learned_and_kept(make: Callable[[str], Be
     """19 quick series were seen; the 20th still waits as configured, the next 5 s, also after kill -9; then the sender pauses."""
     bench = make("quiet: auto, contiguous: 600, announced: 600")
     with bench.engine.begin() as conn:
-        keep_habit(conn, "SENDER", "CT", wait=None, longest=0.5, seen=ENOUGH - 1, split=0,
+        keep_habit(conn, "SENDER", "CT", wait=None, contiguous=None, longest=0.5, seen=ENOUGH - 1, split=0,
                    history=to_text(tuple(Seen(-k, 0.5) for k in range(1, ENOUGH))))
     bench.start()
     bench.wait_rows("select seq from audit where event = 'application-start'")
@@ -152,8 +152,8 @@ def test_the_wait_of_a_known_sender_is_learned_and_kept(make: Callable[[str], Be
     [(longer, _, _)] = waits(bench)
     assert longer is not None and longer >= 2 * (pause - 1) >= 2 * (FLOOR - 1)
     told = [json.loads(r["details"]) for r in bench.rows("select details from audit where event = 'wait-learned' order by seq")]
-    assert [(t["calling_ae"], t["modality"], t.get("before"), t["after"], t["series"]) for t in told] == [
-        ("SENDER", "CT", None, FLOOR, ENOUGH), ("SENDER", "CT", FLOOR, longer, ENOUGH + 1)]
+    assert [(t["calling_ae"], t["modality"], t["before"], t["quiet"], t["contiguous"], t["series"]) for t in told] == [
+        ("SENDER", "CT", [None, None], FLOOR, FLOOR, ENOUGH), ("SENDER", "CT", [FLOOR, FLOOR], longer, FLOOR, ENOUGH + 1)]
     completed = [json.loads(r["details"])["waited"] for r in bench.rows("select details from audit where event = 'completed' order by seq")]
     assert completed == [0, FLOOR, FLOOR]
 
@@ -161,7 +161,7 @@ def test_the_wait_of_a_known_sender_is_learned_and_kept(make: Callable[[str], Be
 def test_a_damaged_habit_holds_up_no_series(make: Callable[[str], Bench]) -> None:
     bench = make("quiet: auto, contiguous: 1, announced: 1")
     with bench.engine.begin() as conn:
-        keep_habit(conn, "SENDER", "CT", wait=-1e9, longest=0, seen=1, split=0, history="no JSON")
+        keep_habit(conn, "SENDER", "CT", wait=-1e9, contiguous=None, longest=0, seen=1, split=0, history="no JSON")
     bench.put_series(2, association_id=association(bench), facts={"modality": "CT"})
     began = time.monotonic()
     bench.start()

@@ -13,12 +13,12 @@ from storage.schema import sender_habit
 
 
 def keep(conn: sa.Connection, calling_ae: str, modality: str = "CT", wait: float | None = 7.0, history: str = "[]") -> None:
-    senders.keep_habit(conn, calling_ae, modality, wait=wait, longest=2.5, seen=30, split=1, history=history)
+    senders.keep_habit(conn, calling_ae, modality, wait=wait, contiguous=6.0, longest=2.5, seen=30, split=1, history=history)
 
 
 def test_a_habit_is_one_row_for_each_title_and_modality(engine: sa.Engine) -> None:
     with engine.begin() as conn:
-        assert senders.habit(conn, "A", "CT") is None and senders.learned_wait(conn, "A", "CT") is None
+        assert senders.habit(conn, "A", "CT") is None and senders.learned_waits(conn, "A", "CT") == (None, None)
         keep(conn, "A")
         keep(conn, "A", "MR", None)
         keep(conn, "A", wait=9.0, history="[[1,2.5,0]]")
@@ -26,8 +26,8 @@ def test_a_habit_is_one_row_for_each_title_and_modality(engine: sa.Engine) -> No
         assert conn.execute(sa.select(sa.func.count()).select_from(sender_habit)).scalar() == 2
         row: Any = senders.habit(conn, "A", "CT")
         assert (row.wait_seconds, row.longest_gap_seconds, row.series_seen, row.series_split, row.history) == (9.0, 2.5, 30, 1, "[[1,2.5,0]]")
-        assert senders.learned_wait(conn, "A", "CT") == 9.0
-        assert senders.learned_wait(conn, "A", "MR") is None and senders.learned_wait(conn, "B", "CT") is None
+        assert senders.learned_waits(conn, "A", "CT") == (9.0, 6.0)
+        assert senders.learned_waits(conn, "A", "MR") == (None, 6.0) and senders.learned_waits(conn, "B", "CT") == (None, None)
 
 
 def test_the_one_that_was_silent_longest_makes_room(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,5 +52,5 @@ def test_new_arrivals_know_their_receiver(engine: sa.Engine) -> None:
         set_arrival(conn, came(conn, 6, second, sop="1.2.3.1"), "update", make_current=True)
         series_id = conn.execute(sa.text("select id from series where series_uid = '1.2.3'")).scalar_one()
         found = senders.new_arrivals(conn, series_id)
-        assert [(a.id, a.start_id) for a in found] == list(zip(ids, ["r1", None, "r2"], strict=True))
+        assert [(a.id, a.association_id, a.start_id) for a in found] == list(zip(ids, [first, None, second], ["r1", None, "r2"], strict=True))
         assert found[0].received_mono <= found[1].received_mono <= found[2].received_mono

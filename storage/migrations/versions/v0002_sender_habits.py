@@ -10,7 +10,7 @@ depends_on = None
 
 WAITS = """
 create view waits as
-select calling_ae, modality, wait_seconds, longest_gap_seconds, series_seen, series_split, learned_at from sender_habit
+select calling_ae, modality, wait_seconds, contiguous_seconds, longest_gap_seconds, series_seen, series_split, learned_at from sender_habit
 """
 
 
@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.create_table(
         "sender_habit",
         Column("calling_ae", String, primary_key=True), Column("modality", String, primary_key=True),
-        Column("wait_seconds", Float),
+        Column("wait_seconds", Float), Column("contiguous_seconds", Float),
         Column("longest_gap_seconds", Float, nullable=False), Column("series_seen", Integer, nullable=False),
         Column("series_split", Integer, nullable=False),
         Column("history", Text, nullable=False), Column("learned_at", String, nullable=False))
