@@ -115,7 +115,8 @@ class Desk:
             series.parked = True
             return
         series.revisions.append(self._now)
-        self.history = learn(self.history, series.number, series.arrived, series.seen_before)
+        self.history = learn(self.history, series.number, series.arrived, series.seen_before,
+                             series.associations[-1] in self._released)
         series.seen_before = series.arrived[-1].instance_id
 
 

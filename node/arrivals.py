@@ -69,7 +69,9 @@ class ArrivalDesk:
         if arrivals is None:
             return False
         said = decide(arrivals, clock.monotonic(), self._boot, waits, self._started)
-        return self._complete(row, said.by, waits.of(said.by)) if isinstance(said, Complete) else False
+        if not isinstance(said, Complete):
+            return False
+        return self._complete(row, said.by, waits.of(said.by), arrivals.last_association_released)
 
     def _arrivals(self, conn: sa.Connection, row: Any) -> SeriesArrivals | None:
         """What is known of a series; None while a second version waits for its name."""
@@ -85,7 +87,7 @@ class ArrivalDesk:
             self._known[row.id][1], row.first_mono, row.last_mono, row.boot_id, how == "released",
             bool(index.open_associations(conn, row.id) - {row.last_association_id}), row.operator_word is not None)
 
-    def _complete(self, row: Any, by: CompletedBy, waited: float) -> bool:
+    def _complete(self, row: Any, by: CompletedBy, waited: float, released: bool) -> bool:
         """Freeze what has arrived as the next revision and plan its assessment, in one commit; then learn from it."""
         with self._place.reader.connect() as conn:
             before = _revision_before(conn, row)
@@ -110,7 +112,7 @@ class ArrivalDesk:
             self._place.audit.append(conn, "completed", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid,
                                      revision=row.revision + 1, reason=str(by), waited=waited, instances=len(current), missing=missing, purpose=purpose)
             self._enqueue(conn, revision_id, 1)
-        self._habits.learn(row, seen_before)
+        self._habits.learn(row, seen_before, released)
         return True
 
     def _purpose(self, conn: sa.Connection, row: Any, before: Any) -> str:

@@ -38,32 +38,34 @@ class Habits:
         """The waits for the series of `row`, by its calling AE title and modality."""
         if not self._auto:
             return self._unlearned
-        known = senders.learned_waits(conn, row.calling_ae, row.modality)
-        return quiet.with_learned(self._unlearned, quiet.Learned(*known))
+        return quiet.with_learned(self._unlearned, quiet.Learned(*senders.learned_waits(conn, row.calling_ae, row.modality)))
 
-    def learn(self, row: Any, seen_before: int | None) -> None:
+    def learn(self, row: Any, seen_before: int | None, released: bool) -> None:
         """Learn from the series of `row`, which was just taken for complete; what goes wrong here never holds up a series.
 
-        seen_before: the newest instance of the revision before, None at the first one. Learned with fixed waits too, so that `mediqa check`
-        can tell what they miss and that `auto` knows the senders when it is switched on.
+        seen_before: the newest instance of the revision before, None at the first one. released: the association that brought the newest
+        had ended by A-RELEASE. Learned with fixed waits too, so that `mediqa check` tells what they miss and `auto` knows its senders at once.
         """
         try:
             with self._place.engine.begin() as conn:
-                self._learn(conn, row, seen_before)
+                self._learn(conn, row, seen_before, released)
         except Exception as error:
             event(log, "nothing was learned from a series", logging.ERROR, error, series=row.series_uid)
 
-    def _learn(self, conn: sa.Connection, row: Any, seen_before: int | None) -> None:
+    def _learn(self, conn: sa.Connection, row: Any, seen_before: int | None, released: bool) -> None:
         known = senders.habit(conn, row.calling_ae, row.modality)
         before = quiet.from_text(known and known.history)
         arrived = [quiet.Arrived(a.id, a.received_mono, a.start_id, a.association_id) for a in senders.new_arrivals(conn, row.id)]
-        history = quiet.learn(before, row.id, arrived, seen_before)
+        history = quiet.learn(before, row.id, arrived, seen_before, released)
         if history == before:
             return
-        was = senders.learned_waits(conn, row.calling_ae, row.modality)
-        waits, longest = quiet.learned(history), max(seen.longest for seen in history)
-        senders.keep_habit(conn, row.calling_ae, row.modality, wait=waits.quiet, contiguous=waits.contiguous, longest=longest,
-                           seen=len(history), split=sum(seen.split for seen in history), history=quiet.to_text(history))
-        if self._auto and quiet.with_learned(self._unlearned, quiet.Learned(*was)) != quiet.with_learned(self._unlearned, waits):
-            self._place.audit.append(conn, "wait-learned", ACTOR, calling_ae=row.calling_ae, modality=row.modality, before=list(was),
-                                     quiet=waits.quiet, contiguous=waits.contiguous, series=len(history), longest_gap=longest)
+        was = self.waits(conn, row)
+        learned, longest = quiet.learned(history), max(seen.longest for seen in history)
+        senders.keep_habit(conn, row.calling_ae, row.modality, wait=learned.quiet, contiguous=learned.contiguous, longest=longest,
+                           between=learned.between, seen=len(history), split=sum(seen.split for seen in history),
+                           history=quiet.to_text(history))
+        waits = self.waits(conn, row)
+        if waits != was:
+            self._place.audit.append(conn, "wait-learned", ACTOR, calling_ae=row.calling_ae, modality=row.modality,
+                                     before=[was.quiet, was.contiguous], quiet=waits.quiet, contiguous=waits.contiguous,
+                                     series=len(history), longest_gap=longest)

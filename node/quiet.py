@@ -5,7 +5,8 @@ gap between two instances, and the wait is a high quantile of those with a margi
 cut a series is seen all the same, when the rest comes: otherwise short waits would prove themselves right.
 
 After the end of an association (`contiguous`) only a gap between two associations can follow, so the wait for that evidence is learned from
-those gaps alone: a sender that pauses with its association open, or interleaves reconstructions on one, is done soon after its release.
+those gaps alone: a sender that pauses with its association open, or interleaves reconstructions on one, is done soon after its release. Only
+series count for it in which an association ended while the node was still waiting: of others nobody knows what would have followed.
 
 | constant | value | why |
 |---|---|---|
@@ -15,7 +16,7 @@ those gaps alone: a sender that pauses with its association open, or interleaves
 | `WINDOW` | 200 series | about two days of a scanner; older habits are forgotten |
 | `QUANTILE` | 0.99 | of n + 1 exchangeable series: the longest of all up to 198, then one freak in 200 is forgiven |
 | `RECENT` | 20 series | their longest gap always counts, so that a new habit cuts one series, not several |
-| `MARGIN`, `DOUBT` | 1.25 + 20 / n | the longest of n series says little of the next one while n is small: 2.25 up to 20, 1.35 at 200 |
+| `MARGIN`, `DOUBT` | 1.25 + 20 / n | the longest of n series says little of the next one while n is small: 2.25 at 20, 1.35 at 200 |
 | `LATE` | 600 s | what comes later is another delivery, no pause: no wait of this module would have caught it |
 
 Only gaps that one receiver process saw from end to end count: what the node itself missed is no habit of the sender.
@@ -56,12 +57,13 @@ class Arrived:
 class Seen:
     """What one series of a sender showed.
 
-    longest: its longest gap, seconds, 0 to LATE. between: its longest gap between two associations, 0 to `longest`. split: it came in parts.
+    longest: its longest gap, seconds, 0 to LATE. between: its longest gap between two associations, 0 to `longest`, 0 where one was released
+    and nothing followed; None where none ended before the series was complete. split: it came in parts.
     """
 
     series_id: int
     longest: float
-    between: float = 0.0
+    between: float | None = None
     split: bool = False
 
 
@@ -69,19 +71,20 @@ History = tuple[Seen, ...]
 """At most WINDOW series of one sender and modality, the newest last."""
 
 
-def learn(history: History, series_id: int, arrived: Sequence[Arrived], seen_before: int | None) -> History:
+def learn(history: History, series_id: int, arrived: Sequence[Arrived], seen_before: int | None, released: bool) -> History:
     """The history after a series was taken for complete.
 
     arrived: all its new instances in order of arrival. seen_before: the newest instance of the revision before, None at the first one.
-    A later revision teaches only where its first instance came within LATE seconds, that is where the wait was too short. Unchanged where
-    there is nothing to learn from: a single instance, or no gap that one receiver saw.
+    released: the association that brought the newest instance had ended by A-RELEASE. A later revision teaches only where its first instance
+    came within LATE seconds, that is where the wait was too short. Unchanged where there is nothing to learn from: a single instance, or no
+    gap that one receiver saw.
     """
     gaps = [(round(b.mono - a.mono, 3), a, b) for a, b in pairwise(arrived)
             if a.start_id is not None and a.start_id == b.start_id and 0 <= b.mono - a.mono <= LATE]
     split = seen_before is not None and any(a.instance_id <= seen_before < b.instance_id for _, a, b in gaps)
     if not gaps or (seen_before is not None and not split):
         return history
-    between = max((gap for gap, a, b in gaps if a.association != b.association), default=0.0)
+    between = max((gap for gap, a, b in gaps if a.association != b.association), default=0.0 if released else None)
     seen = Seen(series_id, max(gap for gap, _, _ in gaps), between, split)
     if any(known.series_id == series_id for known in history):
         return tuple(seen if known.series_id == series_id else known for known in history)
@@ -90,27 +93,29 @@ def learn(history: History, series_id: int, arrived: Sequence[Arrived], seen_bef
 
 @dataclass(frozen=True)
 class Learned:
-    """Learned waits, whole seconds from FLOOR to CEILING. quiet: None before ENOUGH series.
+    """Learned waits, whole seconds from FLOOR to CEILING, None before ENOUGH series; `contiguous` is at most `quiet`.
 
-    contiguous: at most `quiet`; before ENOUGH series the least that what was seen asks for, None before the first.
+    between: longest gap between two associations of one series so far, seconds.
     """
 
     quiet: float | None = None
     contiguous: float | None = None
+    between: float = 0.0
 
 
 def learned(history: History) -> Learned:
     """The waits for a sender with this history."""
-    count = len(history)
-    return Learned(_wait([seen.longest for seen in history]) if count >= ENOUGH else None,
-                   _wait([seen.between for seen in history]) if count else None)
+    between = [seen.between for seen in history if seen.between is not None]
+    quiet = _wait([seen.longest for seen in history]) if len(history) >= ENOUGH else None
+    contiguous = None if quiet is None or len(between) < ENOUGH else min(quiet, _wait(between))
+    return Learned(quiet, contiguous, max(between, default=0.0))
 
 
 def _wait(gaps: Sequence[float]) -> float:
-    """The wait for the next series after these longest gaps, the newest last; there is at least one."""
+    """The wait for the next series after these longest gaps, the newest last; there are at least ENOUGH."""
     count = len(gaps)
     high = sorted(gaps)[min(count, math.ceil(QUANTILE * (count + 1))) - 1]
-    expected = max(high, *gaps[-RECENT:]) * (MARGIN + DOUBT / max(count, ENOUGH))
+    expected = max(high, *gaps[-RECENT:]) * (MARGIN + DOUBT / count)
     return float(math.ceil(min(max(expected, FLOOR), CEILING)))
 
 
@@ -131,12 +136,13 @@ def unlearned(quiet: float | str, contiguous: float, announced: float, forced: f
 def with_learned(waits: Waits, known: Learned) -> Waits:
     """`waits` for a sender of which this is known; anything outside FLOOR to CEILING (a damaged row) becomes the nearer of the two.
 
-    Before ENOUGH series `contiguous` only grows: a sender that was seen to pause between associations is not cut by the configured wait.
+    Until `contiguous` is known it only grows: a sender that was seen to pause between associations is not cut by the configured wait.
     """
     quiet, contiguous = (None if w is None or math.isnan(w) else min(max(w, FLOOR), CEILING) for w in (known.quiet, known.contiguous))
-    if quiet is None:
-        return waits if contiguous is None else replace(waits, contiguous=max(waits.contiguous, contiguous))
-    return replace(waits, quiet=quiet, contiguous=quiet if contiguous is None else contiguous)
+    if contiguous is None:
+        asked = min(known.between * (MARGIN + DOUBT / ENOUGH), CEILING)
+        contiguous = max(waits.contiguous, asked) if asked > 0 else waits.contiguous
+    return replace(waits, quiet=waits.quiet if quiet is None else quiet, contiguous=contiguous)
 
 
 def to_text(history: History) -> str:
@@ -147,8 +153,8 @@ def to_text(history: History) -> str:
 def from_text(text: str | None) -> History:
     """What `to_text` wrote; anything else is no history, which only means that it is learned anew."""
     try:
-        seen = tuple(Seen(int(series_id), float(longest), float(between), bool(split))
+        seen = tuple(Seen(int(series_id), float(longest), None if between is None else float(between), bool(split))
                      for series_id, longest, between, split in json.loads(text or "[]"))
     except (ValueError, TypeError, OverflowError, RecursionError):
         return ()
-    return seen[-WINDOW:] if all(0 <= s.between <= s.longest <= LATE for s in seen) else ()
+    return seen[-WINDOW:] if all(0 <= (s.between or 0.0) <= s.longest <= LATE for s in seen) else ()

@@ -122,8 +122,8 @@ destination = Table("destination", metadata,
 sender_habit = Table("sender_habit", metadata,
     Column("calling_ae", String, primary_key=True), Column("modality", String, primary_key=True),
     Column("wait_seconds", Float), Column("contiguous_seconds", Float),  # NULL until enough was seen
-    Column("longest_gap_seconds", Float, nullable=False), Column("series_seen", Integer, nullable=False),
-    Column("series_split", Integer, nullable=False),
+    Column("longest_gap_seconds", Float, nullable=False), Column("longest_between_seconds", Float, nullable=False),
+    Column("series_seen", Integer, nullable=False), Column("series_split", Integer, nullable=False),
     Column("history", Text, nullable=False), Column("learned_at", String, nullable=False))
 
 audit_record = Table("audit_record", metadata,

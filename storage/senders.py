@@ -17,11 +17,12 @@ MOST = 1000
 """Pairs of AE title and modality that are remembered; the one that was silent longest makes room."""
 
 
-def learned_waits(conn: sa.Connection, calling_ae: str, modality: str) -> tuple[float | None, float | None]:
-    """Seconds (wait_seconds, contiguous_seconds), None where nothing was learned yet."""
-    found = conn.execute(sa.select(sender_habit.c.wait_seconds, sender_habit.c.contiguous_seconds).where(
-        sender_habit.c.calling_ae == calling_ae, sender_habit.c.modality == modality)).one_or_none()
-    return (None, None) if found is None else (found.wait_seconds, found.contiguous_seconds)
+def learned_waits(conn: sa.Connection, calling_ae: str, modality: str) -> tuple[float | None, float | None, float]:
+    """Seconds (wait_seconds, contiguous_seconds, longest_between_seconds); None, None, 0 where nothing was learned yet."""
+    t = sender_habit.c
+    found = conn.execute(sa.select(t.wait_seconds, t.contiguous_seconds, t.longest_between_seconds).where(
+        t.calling_ae == calling_ae, t.modality == modality)).one_or_none()
+    return (None, None, 0.0) if found is None else (found.wait_seconds, found.contiguous_seconds, found.longest_between_seconds)
 
 
 def habit(conn: sa.Connection, calling_ae: str, modality: str) -> Any | None:
@@ -31,13 +32,13 @@ def habit(conn: sa.Connection, calling_ae: str, modality: str) -> Any | None:
 
 
 def keep_habit(conn: sa.Connection, calling_ae: str, modality: str, *, wait: float | None, contiguous: float | None, longest: float,
-               seen: int, split: int, history: str) -> None:
+               between: float, seen: int, split: int, history: str) -> None:
     """Write the row of a sender and modality.
 
-    wait, contiguous: the learned waits, seconds. longest: seconds. seen, split: series that `history` holds, and those that came in parts.
+    wait, contiguous: the learned waits, longest, between: the longest gaps, seconds. seen, split: series that `history` holds, and those that came in parts.
     """
-    values = {"wait_seconds": wait, "contiguous_seconds": contiguous, "longest_gap_seconds": longest, "series_seen": seen,
-              "series_split": split, "history": history, "learned_at": clock.utc_now()}
+    values = {"wait_seconds": wait, "contiguous_seconds": contiguous, "longest_gap_seconds": longest,
+              "longest_between_seconds": between, "series_seen": seen, "series_split": split, "history": history, "learned_at": clock.utc_now()}
     key = (sender_habit.c.calling_ae == calling_ae, sender_habit.c.modality == modality)
     if conn.execute(sa.update(sender_habit).where(*key).values(**values)).rowcount:
         return

@@ -157,7 +157,7 @@ def waits(settings: Any) -> list[Row]:
         if auto:
             wait, run = k["wait_seconds"], k["contiguous_seconds"]
             told = (f"{quiet.CEILING:g} s until {quiet.ENOUGH} series were seen; " if wait is None else
-                    f"{wait:g} s, {run:g} s after a gap-free run whose association ended; ") + told
+                    f"{wait:g} s; " if run is None else f"{wait:g} s, {run:g} s after a gap-free run whose association ended; ") + told
         missed = not auto and k["series_split"] > 0
         rows.append(Row(f"wait {k['calling_ae']} {k['modality']}".rstrip(), NOTE if missed else OK,
                         told + ("; write a longer completion.quiet, or auto" if missed else "")))

@@ -83,7 +83,7 @@ def test_the_desk_counts_parts_and_parks() -> None:
     series = arrive(desk, 1, 2, 50, 100)
     desk.until(200)
     assert len(series.revisions) == 3 and not series.parked
-    assert desk.history == (Seen(0, 50.0, 0.0, True),)
+    assert desk.history == (Seen(0, 50.0, None, True),)
     assert figures([series], 7)["split"] == 1 and figures([series], 7)["median"] == pytest.approx(27, abs=TICK + 0.1)
     arrive(desk, 300, first=9)
     desk.until(400)

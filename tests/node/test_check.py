@@ -141,11 +141,13 @@ def test_learned_waits(tmp_path: Path) -> None:
     assert text(run(write_config(tmp_path, more=auto))[1], "waits").startswith("completion.quiet: auto: 5 to 60 s")
     engine, _, _ = open_storage(configuration(tmp_path))
     with engine.begin() as conn:
-        for modality, wait, split in (("CT", 7.0, 0), ("MR", None, 2)):
-            keep_habit(conn, "PACS", modality, wait=wait, contiguous=5.0, longest=4.25, seen=150 if wait else 8, split=split, history="[]")
+        for modality, wait, contiguous, split in (("CT", 7.0, 5.0, 0), ("MR", None, None, 2), ("PT", 9.0, None, 0)):
+            keep_habit(conn, "PACS", modality, wait=wait, contiguous=contiguous, longest=4.25, between=0.0, seen=150 if wait else 8, split=split,
+                       history="[]")
     answer = run(write_config(tmp_path, more=auto))[1]
     assert text(answer, "wait PACS CT") == "7 s, 5 s after a gap-free run whose association ended; longest gap 4.2 s, 0 of the last 150 series came in parts"
     assert text(answer, "wait PACS MR") == "60 s until 20 series were seen; longest gap 4.2 s, 2 of the last 8 series came in parts"
+    assert text(answer, "wait PACS PT").startswith("9 s; longest gap")
     assert {states(answer)[name] for name in ("waits", "wait PACS CT", "wait PACS MR")} == {"ok"}
     code, answer = run(write_config(tmp_path, more=fixed))
     assert code == 0 and text(answer, "waits") == "completion.quiet: 20 s for every sender"
@@ -153,10 +155,10 @@ def test_learned_waits(tmp_path: Path) -> None:
     assert text(answer, "wait PACS MR").endswith("write a longer completion.quiet, or auto")
     with engine.begin() as conn:
         for k in range(30):
-            keep_habit(conn, f"X{k:02}", "CT", wait=50.0, contiguous=5.0, longest=1.0, seen=20, split=0, history="[]")
+            keep_habit(conn, f"X{k:02}", "CT", wait=50.0, contiguous=5.0, longest=1.0, between=0.0, seen=20, split=0, history="[]")
     rows = run(write_config(tmp_path, more=auto))[1]["checks"]
     assert len([r for r in rows if r["check"].startswith("wait ")]) == check.WAIT_ROWS
-    assert [r["text"] for r in rows if r["check"] == "waits"][1:] == ["12 more in the view waits"]
+    assert [r["text"] for r in rows if r["check"] == "waits"][1:] == ["13 more in the view waits"]
 
 
 def test_the_table(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node import quiet
 from node.completion import Waits
 from node.quiet import (
     CEILING,
@@ -24,7 +25,6 @@ from node.quiet import (
     Seen,
     auto_or_seconds,
     from_text,
-    learn,
     learned,
     to_text,
     unlearned,
@@ -38,6 +38,10 @@ def came(*monos: float, first_id: int = 1, start: str | None = "r1", association
 
 def history(*longest: float) -> History:
     return tuple(Seen(k, gap) for k, gap in enumerate(longest))
+
+
+def learn(known: History, series_id: int, arrived: list[Arrived], seen_before: int | None, released: bool = False) -> History:
+    return quiet.learn(known, series_id, arrived, seen_before, released)
 
 
 def learned_wait(known: History) -> float | None:
@@ -67,13 +71,17 @@ LESSONS = [
 def test_what_one_series_teaches(arrived: list[Arrived], seen_before: int | None, expected: tuple[float, bool] | None) -> None:
     known = history(1.0)
     assert learn(known, 7, arrived, seen_before) == (
-        known if expected is None else (*known, Seen(7, expected[0], 0.0, expected[1])))
+        known if expected is None else (*known, Seen(7, expected[0], None, expected[1])))
 
 
 def test_gaps_between_associations_are_known_apart() -> None:
     """What follows the end of an association is a gap to another one; a pause on an open one is not."""
     one_each = [Arrived(k, 3.0 * k, "r1", k) for k in range(4)]
     assert learn((), 7, one_each, None) == (Seen(7, 3.0, 3.0),)
+    assert learn((), 7, one_each, None, released=True) == (Seen(7, 3.0, 3.0),)
+    # one association: what would have followed its end is known only where it ended while the node waited
+    assert learn((), 7, came(0, 20), None, released=True) == (Seen(7, 20.0, 0.0),)
+    assert learn((), 7, came(0, 20), None, released=False) == (Seen(7, 20.0, None),)
     paused = came(0, 1, 21) + came(23, 24, first_id=4, association=2)
     assert learn((), 7, paused, None) == (Seen(7, 20.0, 2.0),)
     cut = came(0, 1) + came(35, 36, first_id=3, association=2)
@@ -85,7 +93,7 @@ def test_a_split_series_is_one_lesson() -> None:
     known = learn(history(3.0), 7, came(0, 1), None)
     known = learn(known, 8, came(0, 2, first_id=50), None)
     known = learn(known, 7, came(0, 1, 35, 36), 2)
-    assert known == (Seen(0, 3.0), Seen(7, 34.0, 0.0, True), Seen(8, 2.0))
+    assert known == (Seen(0, 3.0), Seen(7, 34.0, None, True), Seen(8, 2.0))
 
 
 WAITS_LEARNED = [
@@ -132,7 +140,7 @@ def test_a_sender_that_begins_to_pause_is_cut_once() -> None:
             known = learn(known, k, came(*monos[:2]), None)
             known = learn(known, k, came(*monos), 2)
     assert cuts == [100]
-    assert (learned_wait(known) or 0) > 40 and known[100] == Seen(100, 40.0, 0.0, True)
+    assert (learned_wait(known) or 0) > 40 and known[100] == Seen(100, 40.0, None, True)
 
 
 def test_waits() -> None:
@@ -142,18 +150,24 @@ def test_waits() -> None:
     assert with_learned(waits, Learned(50, 12)) == Waits(50, 12, 5, 7200)
     # a sender that pauses 40 s between associations looks contiguous in the pause: longer than configured
     assert with_learned(waits, Learned(54, 54)) == Waits(54, 54, 5, 7200)
-    # while it is learned, the configured wait is only made longer
-    assert with_learned(waits, Learned(None, 7)) == waits and with_learned(waits, Learned(None, 45)) == Waits(CEILING, 45, 5, 7200)
-    assert with_learned(waits, Learned(0, -1)) == Waits(FLOOR, FLOOR, 5, 7200) == with_learned(waits, Learned(0, None))
+    # while it is learned, the configured wait is only made longer: 2.25 times the longest gap between associations
+    assert with_learned(waits, Learned(None, None, 13)) == waits and with_learned(waits, Learned(None, None, 20)) == Waits(CEILING, 45, 5, 7200)
+    assert with_learned(waits, Learned(7, None, 300)) == Waits(7, CEILING, 5, 7200) and with_learned(waits, Learned(7, None, math.nan)).contiguous == 30
+    assert with_learned(waits, Learned(0, -1)) == Waits(FLOOR, FLOOR, 5, 7200)
     assert with_learned(waits, Learned(math.inf, math.inf)) == Waits(CEILING, CEILING, 5, 7200)
 
 
 def test_the_two_waits() -> None:
-    open_pauses = tuple(Seen(k, 30.0, 2.0) for k in range(WINDOW))
-    assert learned(open_pauses) == Learned(41, FLOOR)
-    assert learned(tuple(Seen(k, 30.0, 30.0) for k in range(WINDOW))) == Learned(41, 41)
-    assert learned(()) == Learned() and learned(open_pauses[:1]) == Learned(None, FLOOR)
-    assert learned((Seen(1, 20.0, 20.0),)) == Learned(None, 45)
+    assert learned(tuple(Seen(k, 30.0, 2.0) for k in range(WINDOW))) == Learned(41, FLOOR, 2.0)
+    assert learned(tuple(Seen(k, 30.0, 30.0) for k in range(WINDOW))) == Learned(41, 41, 30.0)
+    assert learned(()) == Learned() and learned((Seen(1, 20.0, 20.0),)) == Learned(None, None, 20.0)
+    # a sender that keeps its associations open says nothing about what would follow their end, however many series it sent
+    ended = [Seen(WINDOW + k, 1.0, 0.0) for k in range(ENOUGH)]
+    assert learned(history(*[1.0] * WINDOW)) == Learned(FLOOR, None, 0.0)
+    assert learned((*history(*[1.0] * 100), *ended[1:])).contiguous is None
+    assert learned((*history(*[1.0] * 100), *ended)).contiguous == FLOOR
+    # the few that ended paused longer than most: never longer than the wait without that evidence
+    assert learned((*history(*[1.0] * 180), *(Seen(500 + k, 20.0, 20.0) for k in range(ENOUGH)))) == Learned(27, 27, 20.0)
 
 
 @pytest.mark.parametrize("value", ["AUTO", "60", True, None, 0.05, 86401, math.inf, math.nan, (1,)])
@@ -164,23 +178,23 @@ def test_what_is_no_wait(value: object) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "null", "3", "[1]", '["abc"]', "[[1,2,2]]", "[[1,-1,-1,0]]", "[[1,NaN,0,0]]",
-                                  "[[1,1e400,0,0]]", "[[1,601,0,0]]", "[[1,2,3,0]]", "[[1,null,0,0]]", "[" * 100000])
+                                  "[[1,1e400,0,0]]", "[[1,601,0,0]]", "[[1,2,3,0]]", "[[1,null,0,0]]", "[[1,2,NaN,0]]", "[" * 100000])
 def test_a_damaged_history_is_none(text: str | None) -> None:
     assert from_text(text) == ()
 
 
 gaps = st.floats(0, LATE)
-pairs = st.tuples(gaps, gaps).map(lambda pair: tuple(sorted(round(g, 3) for g in pair)))
-histories = st.lists(pairs, max_size=2 * WINDOW).map(lambda all_: tuple(Seen(k, long, short) for k, (short, long) in enumerate(all_[-WINDOW:])))
+pairs = st.tuples(gaps, gaps | st.none()).map(lambda p: (round(p[0], 3), None if p[1] is None else min(round(p[0], 3), round(p[1], 3))))
+histories = st.lists(pairs, max_size=2 * WINDOW).map(lambda all_: tuple(Seen(k, long, short) for k, (long, short) in enumerate(all_[-WINDOW:])))
 
 
 @settings(max_examples=200, deadline=None)
 @given(histories)
 def test_any_history_stays_in_its_limits_and_survives_the_database(known: History) -> None:
     wait, run = learned(known).quiet, learned(known).contiguous
-    assert (wait is None) == (len(known) < ENOUGH) and (run is None) == (not known)
+    assert (wait is None) == (len(known) < ENOUGH) and (run is None) == (sum(s.between is not None for s in known) < ENOUGH)
     assert all(w is None or (FLOOR <= w <= CEILING and w == int(w)) for w in (wait, run))
-    assert wait is None or (run is not None and run <= wait)
+    assert run is None or (wait is not None and run <= wait)
     assert from_text(to_text(known)) == known
     json.loads(to_text(known))
     if wait is not None and wait < CEILING:  # but for one in a hundred, no remembered series would be cut, nor any of the recent ones

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from node.cli import app
-from node.quiet import ENOUGH, FLOOR, Seen, to_text
-from storage.index import open_association
+from node.quiet import ENOUGH, FLOOR, Seen, from_text, to_text
+from storage.index import close_association, open_association
 from storage.senders import keep_habit
 from tests.support.bench import Bench
 from tests.support.ports import wait_for
@@ -127,7 +127,7 @@ def test_the_wait_of_a_known_sender_is_learned_and_kept(make: Callable[[str], Be
     """19 quick series were seen; the 20th still waits as configured, the next 5 s, also after kill -9; then the sender pauses."""
     bench = make("quiet: auto, contiguous: 600, announced: 600")
     with bench.engine.begin() as conn:
-        keep_habit(conn, "SENDER", "CT", wait=None, contiguous=None, longest=0.5, seen=ENOUGH - 1, split=0,
+        keep_habit(conn, "SENDER", "CT", wait=None, contiguous=None, longest=0.5, between=0.0, seen=ENOUGH - 1, split=0,
                    history=to_text(tuple(Seen(-k, 0.5) for k in range(1, ENOUGH))))
     bench.start()
     bench.wait_rows("select seq from audit where event = 'application-start'")
@@ -153,15 +153,35 @@ def test_the_wait_of_a_known_sender_is_learned_and_kept(make: Callable[[str], Be
     assert longer is not None and longer >= 2 * (pause - 1) >= 2 * (FLOOR - 1)
     told = [json.loads(r["details"]) for r in bench.rows("select details from audit where event = 'wait-learned' order by seq")]
     assert [(t["calling_ae"], t["modality"], t["before"], t["quiet"], t["contiguous"], t["series"]) for t in told] == [
-        ("SENDER", "CT", [None, None], FLOOR, FLOOR, ENOUGH), ("SENDER", "CT", [FLOOR, FLOOR], longer, FLOOR, ENOUGH + 1)]
+        ("SENDER", "CT", [60, 600], FLOOR, 600, ENOUGH), ("SENDER", "CT", [FLOOR, 600], longer, 600, ENOUGH + 1)]
     completed = [json.loads(r["details"])["waited"] for r in bench.rows("select details from audit where event = 'completed' order by seq")]
     assert completed == [0, FLOOR, FLOOR]
+
+
+def test_a_known_sender_is_done_soon_after_its_association_ends(make: Callable[[str], Bench]) -> None:
+    """It pauses 40 s with its association open, never between two; fixed waits would take a minute."""
+    bench = make("quiet: auto, contiguous: 600, announced: 600")
+    with bench.engine.begin() as conn:
+        keep_habit(conn, "SENDER", "CT", wait=54, contiguous=FLOOR, longest=40, between=0.0, seen=ENOUGH, split=0,
+                   history=to_text(tuple(Seen(-k, 40, 0.0) for k in range(ENOUGH))))
+    bench.start()
+    bench.wait_rows("select seq from audit where event = 'application-start'")
+    brought_by, facts = association(bench), {"modality": "CT"}
+    bench.put_series(2, association_id=brought_by, facts=facts)
+    time.sleep(FLOOR + 1)
+    assert reasons(bench) == []
+    with bench.engine.begin() as conn:
+        close_association(conn, brought_by, "released", 2, 1)
+    bench.wait_rows("select id from revision", seconds=10)
+    assert reasons(bench) == [("contiguous", 2)]
+    wait_for(lambda: from_text(bench.rows("select history from sender_habit")[0]["history"])[-1].between == 0.0, 20, "learned")
+    assert waits(bench)[0][1] == ENOUGH + 1
 
 
 def test_a_damaged_habit_holds_up_no_series(make: Callable[[str], Bench]) -> None:
     bench = make("quiet: auto, contiguous: 1, announced: 1")
     with bench.engine.begin() as conn:
-        keep_habit(conn, "SENDER", "CT", wait=-1e9, contiguous=None, longest=0, seen=1, split=0, history="no JSON")
+        keep_habit(conn, "SENDER", "CT", wait=-1e9, contiguous=None, longest=0, between=0.0, seen=1, split=0, history="no JSON")
     bench.put_series(2, association_id=association(bench), facts={"modality": "CT"})
     began = time.monotonic()
     bench.start()

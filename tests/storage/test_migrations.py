@@ -133,7 +133,7 @@ def fill(engine: sa.Engine, log: AuditLog) -> None:
                                        study_uid="1.2", path="r", digest="b" * 64, bytes=1)
         conn.execute(metadata.tables["delivery"].insert().values(revision_id=revision_id, kind="sr", destination="pacs", object_id=object_id,
                                                                  made_at="2026-01-01T00:00:00.000000Z"))
-        senders.keep_habit(conn, "SENDER", "CT", wait=None, contiguous=5.0, longest=1.5, seen=1, split=0, history="[]")
+        senders.keep_habit(conn, "SENDER", "CT", wait=None, contiguous=5.0, longest=1.5, between=0.5, seen=1, split=0, history="[]")
         log.append(conn, "received", "receiver", series_uid="1.2.3", instances=1)
         log.append(conn, "completed", "worker", series_uid="1.2.3", reason="quiet")
 

@@ -13,12 +13,12 @@ from storage.schema import sender_habit
 
 
 def keep(conn: sa.Connection, calling_ae: str, modality: str = "CT", wait: float | None = 7.0, history: str = "[]") -> None:
-    senders.keep_habit(conn, calling_ae, modality, wait=wait, contiguous=6.0, longest=2.5, seen=30, split=1, history=history)
+    senders.keep_habit(conn, calling_ae, modality, wait=wait, contiguous=6.0, longest=2.5, between=1.5, seen=30, split=1, history=history)
 
 
 def test_a_habit_is_one_row_for_each_title_and_modality(engine: sa.Engine) -> None:
     with engine.begin() as conn:
-        assert senders.habit(conn, "A", "CT") is None and senders.learned_waits(conn, "A", "CT") == (None, None)
+        assert senders.habit(conn, "A", "CT") is None and senders.learned_waits(conn, "A", "CT") == (None, None, 0.0)
         keep(conn, "A")
         keep(conn, "A", "MR", None)
         keep(conn, "A", wait=9.0, history="[[1,2.5,0]]")
@@ -26,8 +26,8 @@ def test_a_habit_is_one_row_for_each_title_and_modality(engine: sa.Engine) -> No
         assert conn.execute(sa.select(sa.func.count()).select_from(sender_habit)).scalar() == 2
         row: Any = senders.habit(conn, "A", "CT")
         assert (row.wait_seconds, row.longest_gap_seconds, row.series_seen, row.series_split, row.history) == (9.0, 2.5, 30, 1, "[[1,2.5,0]]")
-        assert senders.learned_waits(conn, "A", "CT") == (9.0, 6.0)
-        assert senders.learned_waits(conn, "A", "MR") == (None, 6.0) and senders.learned_waits(conn, "B", "CT") == (None, None)
+        assert senders.learned_waits(conn, "A", "CT") == (9.0, 6.0, 1.5)
+        assert senders.learned_waits(conn, "A", "MR") == (None, 6.0, 1.5) and senders.learned_waits(conn, "B", "CT") == (None, None, 0.0)
 
 
 def test_the_one_that_was_silent_longest_makes_room(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ depends_on = None
 
 WAITS = """
 create view waits as
-select calling_ae, modality, wait_seconds, contiguous_seconds, longest_gap_seconds, series_seen, series_split, learned_at from sender_habit
+select calling_ae, modality, wait_seconds, contiguous_seconds, longest_gap_seconds, longest_between_seconds, series_seen, series_split,
+       learned_at
+from sender_habit
 """
 
 
@@ -19,7 +21,7 @@ def upgrade() -> None:
         "sender_habit",
         Column("calling_ae", String, primary_key=True), Column("modality", String, primary_key=True),
         Column("wait_seconds", Float), Column("contiguous_seconds", Float),
-        Column("longest_gap_seconds", Float, nullable=False), Column("series_seen", Integer, nullable=False),
-        Column("series_split", Integer, nullable=False),
+        Column("longest_gap_seconds", Float, nullable=False), Column("longest_between_seconds", Float, nullable=False),
+        Column("series_seen", Integer, nullable=False), Column("series_split", Integer, nullable=False),
         Column("history", Text, nullable=False), Column("learned_at", String, nullable=False))
     op.get_bind().execute(text(WAITS))
