@@ -174,8 +174,46 @@ def test_a_known_sender_is_done_soon_after_its_association_ends(make: Callable[[
         close_association(conn, brought_by, "released", 2, 1)
     bench.wait_rows("select id from revision", seconds=10)
     assert reasons(bench) == [("contiguous", 2)]
-    wait_for(lambda: from_text(bench.rows("select history from sender_habit")[0]["history"])[-1].between == 0.0, 20, "learned")
-    assert waits(bench)[0][1] == ENOUGH + 1
+    wait_for(lambda: waits(bench)[0][1] == ENOUGH + 1, 20, "learned")
+    seen = from_text(bench.rows("select history from sender_habit")[0]["history"])[-1]
+    assert seen.series_id == 1 and seen.between == 0.0
+
+
+def known_sender(bench: Bench) -> None:
+    """The learned wait is FLOOR, with or without the end of an association."""
+    with bench.engine.begin() as conn:
+        keep_habit(conn, "SENDER", "CT", wait=FLOOR, contiguous=FLOOR, longest=1, between=1, seen=ENOUGH, split=0,
+                   history=to_text(tuple(Seen(-k, 1, 1) for k in range(ENOUGH))))
+
+
+def test_the_engine_works_before_the_wait_is_over_and_never_on_other_files(make: Callable[[str], Bench]) -> None:
+    bench = make("quiet: auto, contiguous: 600, announced: 600")
+    known_sender(bench)
+    bench.start(ASSESS_SECONDS="1")
+    bench.wait_rows("select seq from audit where event = 'application-start'")
+    facts = {"modality": "CT"}
+    sets = bench.put_series(2, association_id=association(bench), facts=facts)
+    wait_for(lambda: len(bench.assessments()) == 1, 20, "early work")
+    assert reasons(bench) == [] and bench.rows("select id from result_object") == []
+    bench.put(another(sets[0], 3), association_id=association(bench), facts=facts)  # what was made early is worth nothing now
+    wait_for(lambda: len(bench.assessments()) == 2, 20, "early work again")
+    assert reasons(bench) == []
+    [revision] = bench.wait_rows(ENDED)
+    assert (revision["completed_by"], revision["instances"], revision["outcome"]) == ("quiet", 3, "assessed")
+    assert len(json.loads(revision["assessment"])["slices"]) == 3
+    assert bench.assessments() == [sets[0].SeriesInstanceUID] * 2  # the step did not ask the engine again
+    assert bench.rows("select name from node_fact where name = 'early-work'") == []
+    assert bench.stop() == 0
+
+
+def test_a_series_that_kills_the_worker_in_early_work_is_completed_all_the_same(make: Callable[[str], Bench]) -> None:
+    bench = make("quiet: auto, contiguous: 600, announced: 600")
+    known_sender(bench)
+    bench.put_series(2, association_id=association(bench), facts={"modality": "CT"})
+    process = bench.start(ASSESS_FAILS="die")
+    assert process.wait(30) != 0 and reasons(bench) == []
+    process = bench.start(ASSESS_FAILS="die")
+    assert process.wait(30) != 0 and reasons(bench) == [("quiet", 2)]  # it died in the step, which counts its tries
 
 
 def test_a_damaged_habit_holds_up_no_series(make: Callable[[str], Bench]) -> None:
