@@ -109,3 +109,14 @@ def test_json() -> None:
     assert found["lines"]["quiet 60"]["median"] > found["lines"]["quiet 5"]["median"] > 3 + 5 - 0.1
     assert found["lines"]["quiet 5"]["split_share"] > 0.1 > found["lines"]["auto"]["split_share"]
     assert set(found["lines"]["auto"]["senders"]) == {s.name for s in SENDERS}
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_node_that_learned_answers_in_the_budget() -> None:
+    """The real thing: twenty small series teach the wait, then 300 slices are in the PACS as report and picture in half a minute."""
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "verdict_node.py", "--quick", "--json"], capture_output=True, text=True,
+                          check=True)
+    found = json.loads(done.stdout)
+    [run] = found["runs"]["auto"]
+    assert found["slices"] == 300 and FLOOR <= run["waited"] < FLOOR + 3 and run["waited"] < run["total"] < GOAL_MEDIAN
