@@ -29,7 +29,7 @@ TRIES = 3
 KEPT = 8
 """Answers in memory, of a few megabytes each; the oldest makes room."""
 MARK = "early-work"
-"""Fact in the database while the engine works early: a worker that finds it at its start died in that."""
+"""Fact in the database, with the worker's name, while the engine works early: a worker that finds it at its start died in that."""
 
 Assess = Callable[[Sequence[Path]], Any]
 Key = tuple[tuple[str, int, int], ...]
@@ -54,6 +54,7 @@ class EarlyWork:
         self._tried: dict[int, list[int]] = {}  # series id -> `changes` at each try
         self._slot: list[Path] | None = None
         self._filled, self._stopped = threading.Event(), threading.Event()
+        self._mark = f"{MARK} {place.config.node.name}"
         self._on = not self._unmark()
         if not self._on:
             event(log, "the worker died in early work: none until the next start", logging.WARNING)
@@ -103,7 +104,7 @@ class EarlyWork:
             if self._stopped.is_set():
                 return
             with self._place.engine.begin() as conn:
-                conn.execute(node_fact.insert().values(name=MARK, value=""))
+                conn.execute(node_fact.insert().values(name=self._mark, value=""))
             try:
                 made = self._engine(files)
             finally:
@@ -116,7 +117,7 @@ class EarlyWork:
     def _unmark(self) -> bool:
         """Whether the mark was there."""
         with self._place.engine.begin() as conn:
-            return bool(conn.execute(sa.delete(node_fact).where(node_fact.c.name == MARK)).rowcount)
+            return bool(conn.execute(sa.delete(node_fact).where(node_fact.c.name == self._mark)).rowcount)
 
 
 def _key(files: Sequence[Path]) -> Key | None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.config import Config
 from node.early import KEPT, LEAST, MARK, SHARE, TRIES, EarlyWork, begins
 from storage.database import migrate, open_engine
 from storage.schema import node_fact
@@ -45,7 +46,7 @@ class Engine:
 def place(tmp_path: Path) -> Any:
     engine = open_engine(tmp_path / "node.db")
     migrate(engine)
-    return SimpleNamespace(engine=engine)
+    return SimpleNamespace(engine=engine, config=Config())
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def ask(early: EarlyWork, files: list[Path], series_id: int = 1, changes: int = 
 
 def marks(place: Any) -> int:
     with place.engine.connect() as conn:
-        return int(conn.execute(sa.select(sa.func.count()).select_from(node_fact).where(node_fact.c.name == MARK)).scalar_one())
+        return int(conn.execute(sa.select(sa.func.count()).select_from(node_fact).where(node_fact.c.name == f"{MARK} mediqa")).scalar_one())
 
 
 @given(st.floats(0, 1e6), st.floats(0.01, 1000))
@@ -167,7 +168,7 @@ def test_frozen_revisions_come_first(place: Any, engine: Engine) -> None:
 
 def test_after_a_death_in_early_work_there_is_none_for_one_life(place: Any, engine: Engine, files: list[Path]) -> None:
     with place.engine.begin() as conn:
-        conn.execute(node_fact.insert().values(name=MARK, value=""))
+        conn.execute(node_fact.insert().values(name=f"{MARK} mediqa", value=""))
     careful = EarlyWork(place, engine, lambda: True)
     assert not careful.wants(1, 1) and marks(place) == 0
     assert careful.assess(files) == (1, tuple(files))
