@@ -141,7 +141,7 @@ def with_learned(waits: Waits, known: Learned) -> Waits:
     quiet, contiguous = (None if w is None or math.isnan(w) else min(max(w, FLOOR), CEILING) for w in (known.quiet, known.contiguous))
     if contiguous is None:
         asked = min(known.between * (MARGIN + DOUBT / ENOUGH), CEILING)
-        contiguous = max(waits.contiguous, asked) if asked > 0 else waits.contiguous
+        contiguous = max(waits.contiguous, float(math.ceil(asked))) if asked > 0 else waits.contiguous
     return replace(waits, quiet=waits.quiet if quiet is None else quiet, contiguous=contiguous)
 
 

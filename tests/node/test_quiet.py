@@ -152,6 +152,7 @@ def test_waits() -> None:
     assert with_learned(waits, Learned(54, 54)) == Waits(54, 54, 5, 7200)
     # while it is learned, the configured wait is only made longer: 2.25 times the longest gap between associations
     assert with_learned(waits, Learned(None, None, 13)) == waits and with_learned(waits, Learned(None, None, 20)) == Waits(CEILING, 45, 5, 7200)
+    assert with_learned(waits, Learned(None, None, 13.4)).contiguous == 31
     assert with_learned(waits, Learned(7, None, 300)) == Waits(7, CEILING, 5, 7200) and with_learned(waits, Learned(7, None, math.nan)).contiguous == 30
     assert with_learned(waits, Learned(0, -1)) == Waits(FLOOR, FLOOR, 5, 7200)
     assert with_learned(waits, Learned(math.inf, math.inf)) == Waits(CEILING, CEILING, 5, 7200)
