@@ -15,8 +15,10 @@ import sqlalchemy as sa
 
 from node.classify import Arrival as Version
 from node.classify import Pixels, classify, identity_only
-from node.completion import Arrival, Complete, CompletedBy, SeriesArrivals, Waits, decide, missing_slices
+from node.completion import Arrival, Complete, CompletedBy, SeriesArrivals, decide, missing_slices
 from node.deliver.retry import later
+from node.early import SHARE, EarlyWork, begins
+from node.habits import Habits
 from node.log import event
 from node.workplace import ACTOR, Workplace
 from storage import clock, index
@@ -33,10 +35,9 @@ Enqueue = Callable[[sa.Connection, int, int], None]
 class ArrivalDesk:
     """Looks at open series; `look` is called several times a second by one thread, `name_versions` by another."""
 
-    def __init__(self, place: Workplace, enqueue: Enqueue) -> None:
-        self._place, self._enqueue = place, enqueue
-        c = place.config.completion
-        self._waits = Waits(c.quiet, c.contiguous, c.announced, c.forced)
+    def __init__(self, place: Workplace, enqueue: Enqueue, early: EarlyWork | None = None) -> None:
+        self._place, self._enqueue, self._early = place, enqueue, early
+        self._habits = Habits(place)
         self._started, self._boot = clock.monotonic(), clock.boot_id()
         self._known: dict[int, tuple[int, tuple[Arrival, ...]]] = {}  # series id -> (changes, what has arrived)
 
@@ -45,6 +46,8 @@ class ArrivalDesk:
         with self._place.reader.connect() as conn:
             rows = index.open_series(conn)
         self._known = {row.id: self._known[row.id] for row in rows if row.id in self._known}
+        if self._early is not None:
+            self._early.forget({row.id for row in rows})
         return sum(self._look_at(row) for row in rows)
 
     def _look_at(self, row: Any) -> bool:
@@ -56,20 +59,37 @@ class ArrivalDesk:
             return False
 
     def _too_early(self, row: Any) -> bool:
-        """Whether not even the shortest wait can be over, so that nothing needs to be read."""
-        now, w = clock.monotonic(), self._waits
+        """Whether not even the shortest wait can be over, or so much of it that early work begins: then nothing needs to be read."""
+        now, habits = clock.monotonic(), self._habits
         if row.operator_word is not None or row.boot_id != self._boot or row.last_mono > now:
             return False
-        return now < max(row.last_mono, self._started) + min(w.quiet, w.contiguous, w.announced) \
-            and now < max(row.first_mono, self._started) + w.forced
+        shortest = habits.shortest * (1 if self._early is None else SHARE)
+        return now < max(row.last_mono, self._started) + shortest and now < max(row.first_mono, self._started) + habits.forced
 
     def _decide(self, row: Any) -> bool:
         with self._place.reader.connect() as conn:
             arrivals = self._arrivals(conn, row)
+            waits = self._habits.waits(conn, row)
         if arrivals is None:
             return False
-        said = decide(arrivals, clock.monotonic(), self._boot, self._waits, self._started)
-        return self._complete(row, said.by) if isinstance(said, Complete) else False
+        said = decide(arrivals, clock.monotonic(), self._boot, waits, self._started)
+        if not isinstance(said, Complete):
+            self._work_early(row, said.until_mono)
+            return False
+        return self._complete(row, said.by, waits.of(said.by), arrivals.last_association_released)
+
+    def _work_early(self, row: Any, until: float) -> None:
+        """Let the engine look at what has arrived, where the wait for a first revision is partly over and nothing else is to do."""
+        now = clock.monotonic()
+        if self._early is None or row.revision or row.boot_id != self._boot or row.last_mono > now:
+            return
+        at = begins(max(row.last_mono, self._started), until)
+        if at is None or now < at or not self._early.wants(row.id, row.changes):
+            return
+        with self._place.reader.connect() as conn:
+            files = [self._place.objects.path(i.path) for i in index.current_instances(conn, row.id) if not i.own]
+        if files:
+            self._early.want(row.id, row.changes, files)
 
     def _arrivals(self, conn: sa.Connection, row: Any) -> SeriesArrivals | None:
         """What is known of a series; None while a second version waits for its name."""
@@ -85,10 +105,11 @@ class ArrivalDesk:
             self._known[row.id][1], row.first_mono, row.last_mono, row.boot_id, how == "released",
             bool(index.open_associations(conn, row.id) - {row.last_association_id}), row.operator_word is not None)
 
-    def _complete(self, row: Any, by: CompletedBy) -> bool:
-        """Freeze what has arrived as the next revision and plan its assessment, in one commit."""
+    def _complete(self, row: Any, by: CompletedBy, waited: float, released: bool) -> bool:
+        """Freeze what has arrived as the next revision and plan its assessment, in one commit; then learn from it."""
         with self._place.reader.connect() as conn:
             before = _revision_before(conn, row)
+            seen_before = None if before is None else index.newest_instance(conn, before.id)
             purpose = "score" if row.operator_word is not None else self._purpose(conn, row, before)
         with self._place.engine.begin() as conn:
             if conn.execute(sa.select(series.c.changes).where(series.c.id == row.id)).scalar_one() != row.changes:
@@ -107,8 +128,9 @@ class ArrivalDesk:
             if revision_id is None:
                 return False
             self._place.audit.append(conn, "completed", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid,
-                                     revision=row.revision + 1, reason=str(by), instances=len(current), missing=missing, purpose=purpose)
+                                     revision=row.revision + 1, reason=str(by), waited=waited, instances=len(current), missing=missing, purpose=purpose)
             self._enqueue(conn, revision_id, 1)
+        self._habits.learn(row, seen_before, released)
         return True
 
     def _purpose(self, conn: sa.Connection, row: Any, before: Any) -> str:

@@ -33,12 +33,22 @@ class CompletedBy(StrEnum):
 
 @dataclass(frozen=True)
 class Waits:
-    """The waits of `completion:` in the configuration, seconds."""
+    """Waits in seconds: those of `completion:` in the configuration, or with what was learned of the sender (`node/quiet.py`)."""
 
     quiet: float
     contiguous: float
     announced: float
     forced: float
+
+    def of(self, by: CompletedBy) -> float:
+        """Seconds after which `by` completes a series, 0 for an operator's word; hints never lengthen the wait."""
+        return {CompletedBy.QUIET: self.quiet, CompletedBy.CONTIGUOUS: min(self.contiguous, self.quiet), CompletedBy.FORCED: self.forced,
+                CompletedBy.ANNOUNCED: min(self.announced, self.quiet), CompletedBy.OPERATOR: 0.0}[by]
+
+    @property
+    def shortest(self) -> float:
+        """Seconds after the newest instance before which no evidence completes a series."""
+        return min(self.quiet, self.contiguous, self.announced)
 
 
 @dataclass(frozen=True)
@@ -107,12 +117,12 @@ def decide(series: SeriesArrivals, now_mono: float, boot_id: str, waits: Waits, 
 def _waits(series: SeriesArrivals, waits: Waits) -> list[tuple[CompletedBy, float]]:
     """The waits that the evidence allows, the strongest evidence first."""
     contiguous = is_contiguous(series.instances)
-    allowed = []
-    if is_multiframe(series.instances) or (contiguous and is_announced(series.instances)):
-        allowed.append((CompletedBy.ANNOUNCED, min(waits.announced, waits.quiet)))
+    allowed = [CompletedBy.QUIET]
     if contiguous and series.last_association_released and not series.other_open_associations:
-        allowed.append((CompletedBy.CONTIGUOUS, min(waits.contiguous, waits.quiet)))
-    return [*allowed, (CompletedBy.QUIET, waits.quiet)]
+        allowed.insert(0, CompletedBy.CONTIGUOUS)
+    if is_multiframe(series.instances) or (contiguous and is_announced(series.instances)):
+        allowed.insert(0, CompletedBy.ANNOUNCED)
+    return [(by, waits.of(by)) for by in allowed]
 
 
 def is_contiguous(instances: Sequence[Arrival]) -> bool:

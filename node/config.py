@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from node.config_text import ConfigError, Source, read_source
+from node.quiet import auto_or_seconds
 from qa_engine.policy import THRESHOLDS, Policy
 
 DEFAULT_FILE = "config.yaml"
@@ -116,9 +117,10 @@ class Storage(Section):
 
 
 class Completion(Section):
-    """Waits of DESIGN section 5, seconds; `quiet` also bounds the two shorter ones."""
+    """Waits of DESIGN section 5, seconds; `quiet` also bounds the two shorter ones. `auto` is learned (`node/quiet.py`)."""
 
-    quiet: Annotated[float, _seconds(0.1, 86400)] = 60
+    quiet: Annotated[float | Literal["auto"], BeforeValidator(auto_or_seconds),
+                     Field(description="auto, or seconds, a number from 0.1 to 86400")] = 60.0
     contiguous: Annotated[float, _seconds(0.1, 86400)] = 30
     announced: Annotated[float, _seconds(0.1, 86400)] = 5
     forced: Annotated[float, _seconds(1, 604800)] = 7200

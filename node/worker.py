@@ -40,6 +40,7 @@ class Worker:
     def __init__(self, config: Config, assess: Callable[..., Any], render: Callable[..., Any]) -> None:
         from node.arrivals import ArrivalDesk
         from node.build import open_workplace, policy_of, sender_of
+        from node.early import EarlyWork
         from node.repair import Repair
         from node.steps import RevisionSteps
         from node.timers import ClockWatch
@@ -49,10 +50,12 @@ class Worker:
         self.place = open_workplace(config)
         self._awake = threading.Event()
         self._stop = threading.Event()
-        steps = RevisionSteps(self.place, assess, render(self.place, policy_of(config)), sender_of(self.place), self._awake.set)
+        self.early = EarlyWork(self.place, assess, lambda: not self.repair.waiting()) if config.completion.quiet == "auto" else None
+        steps = RevisionSteps(self.place, self.early.assess if self.early else assess, render(self.place, policy_of(config)),
+                              sender_of(self.place), self._awake.set)
         self.engine = WorkflowEngine(database_url(config.database_target), config.node.name, steps,
                                      "FULL" if config.storage.durability == "full" else "NORMAL")
-        self.desk = ArrivalDesk(self.place, self.engine.enqueue_assess)
+        self.desk = ArrivalDesk(self.place, self.engine.enqueue_assess, self.early)
         self.repair = Repair(self.place, self.engine)
         self.clock = ClockWatch()
 
@@ -64,18 +67,24 @@ class Worker:
 
         self.engine.launch()
         timers = Timers(daily_jobs(self.place), lambda name: event(log, "timed job failed", logging.ERROR, job=name))
-        namer = threading.Thread(target=self._name_versions, name="versions", daemon=True)
+        others = [threading.Thread(target=self._name_versions, name="versions", daemon=True)]
+        if self.early is not None:
+            others.append(threading.Thread(target=self.early.run, name="early", daemon=True))
         self._tell_start()
         self.repair.run()
         timers.start()
-        namer.start()
+        for thread in others:
+            thread.start()
         event(log, "worker runs")
         try:
             self._loop(timers)
         finally:
             timers.stop()
+            if self.early is not None:
+                self.early.stop()
             self.engine.stop(DRAIN_SECONDS)
-            namer.join(5)
+            for thread in others:
+                thread.join(5)
             with self.place.durable.begin() as conn:
                 self.place.audit.append(conn, "application-stop", ACTOR)
             self._guarded(self.place.audit.anchor)

@@ -203,6 +203,12 @@ def revision_files(conn: sa.Connection, revision_id: int) -> Sequence[Any]:
                         .where(revision_instance.c.revision_id == revision_id).order_by(instance.c.id)).all()
 
 
+def newest_instance(conn: sa.Connection, revision_id: int) -> int | None:
+    """Id of the instance of a revision that was received last."""
+    return conn.execute(sa.select(sa.func.max(revision_instance.c.instance_id)).where(
+        revision_instance.c.revision_id == revision_id)).scalar()
+
+
 def revisions_since(conn: sa.Connection, series_id: int, since: str) -> int:
     """How many revisions the series got automatically since the UTC time `since` (the storm rule)."""
     return int(conn.execute(sa.select(sa.func.count()).where(revision.c.series_id == series_id, revision.c.completed_at >= since,

@@ -118,6 +118,14 @@ destination = Table("destination", metadata,
     Column("name", String, primary_key=True), Column("held_until", String), Column("failures", Integer, nullable=False, default=0),
     Column("sr_class_uid", String), Column("last_answer", String))
 
+# What was seen of the pauses inside the series of a sender, for the learned wait (node/quiet.py); `history` is opaque text here.
+sender_habit = Table("sender_habit", metadata,
+    Column("calling_ae", String, primary_key=True), Column("modality", String, primary_key=True),
+    Column("wait_seconds", Float), Column("contiguous_seconds", Float),  # NULL until enough was seen
+    Column("longest_gap_seconds", Float, nullable=False), Column("longest_between_seconds", Float, nullable=False),
+    Column("series_seen", Integer, nullable=False), Column("series_split", Integer, nullable=False),
+    Column("history", Text, nullable=False), Column("learned_at", String, nullable=False))
+
 audit_record = Table("audit_record", metadata,
     Column("seq", Integer, primary_key=True, autoincrement=False), Column("at", String, nullable=False),
     Column("event", String, nullable=False), Column("actor", String, nullable=False),

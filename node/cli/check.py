@@ -16,6 +16,8 @@ from node.cli.output import FAILED, ConfigOption, JsonOption, QuietOption, load_
 
 OK, NOTE, BAD = "ok", "note", "failed"
 GIB = 2**30
+WAIT_ROWS = 20
+"""Senders whose wait is told one by one."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def command(
             print_table(f"deliver.mode: shadow kept {len(kept)} objects back; with live, mediqa delivery retry --destination NAME sends them",
                         columns, [[k[c] for c in columns] for k in kept], ("score",))
         return
-    rows = [configuration(settings), port(settings), disk(settings), database(settings), *access(settings), model(settings),
+    rows = [configuration(settings), port(settings), disk(settings), database(settings), *access(settings), *waits(settings), model(settings),
             *destinations(settings), *unserved_callers(settings), mode(settings)]
     if json:
         print_json({"ok": not any(r.state == BAD for r in rows), "checks": [r.to_json() for r in rows]})
@@ -136,6 +138,32 @@ def access(settings: Any) -> list[Row]:
     if not receive.allow:
         return [Row("callers", BAD, "receive.allow is empty: nobody may send, add the AE title and networks of the PACS")]
     return [Row("callers", OK, "; ".join(f"{c.ae_title} from {', '.join(c.networks)}" for c in receive.allow))]
+
+
+def waits(settings: Any) -> list[Row]:
+    """What ends the wait for each sender known so far, those first that wait longest; WAIT_ROWS of them, the view `waits` has all."""
+    from node import quiet
+
+    c, auto = settings.completion, settings.completion.quiet == "auto"
+    rows = [Row("waits", OK, f"completion.quiet: auto: {quiet.FLOOR:g} to {quiet.CEILING:g} s, learned per calling AE title and modality; "
+                             f"{quiet.CEILING:g} s until {quiet.ENOUGH} series were seen" if auto else
+                f"completion.quiet: {c.quiet:g} s for every sender")]
+    try:
+        known = _query(settings, "select * from waits order by coalesce(wait_seconds, 1e9) desc, calling_ae, modality")
+    except Exception:  # `database` has told, or the tables are made anew at the next start
+        return rows
+    for k in known[:WAIT_ROWS]:
+        told = f"longest gap {k['longest_gap_seconds']:.1f} s, {k['series_split']} of the last {k['series_seen']} series came in parts"
+        if auto:
+            wait, run = k["wait_seconds"], k["contiguous_seconds"]
+            told = (f"{quiet.CEILING:g} s until {quiet.ENOUGH} series were seen; " if wait is None else
+                    f"{wait:g} s; " if run is None else f"{wait:g} s, {run:g} s after a gap-free run whose association ended; ") + told
+        missed = not auto and k["series_split"] > 0
+        rows.append(Row(f"wait {k['calling_ae']} {k['modality']}".rstrip(), NOTE if missed else OK,
+                        told + ("; write a longer completion.quiet, or auto" if missed else "")))
+    if len(known) > WAIT_ROWS:
+        rows.append(Row("waits", OK, f"{len(known) - WAIT_ROWS} more in the view waits"))
+    return rows
 
 
 def model(settings: Any) -> Row:

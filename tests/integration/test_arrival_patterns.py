@@ -127,6 +127,8 @@ def test_one_slice_per_association_with_pauses_gives_one_result(site: Site, sets
     wait_results(node, pacs, sets, ["OT", "SR"])
     received = node.rows("select seq from audit where event = 'received' and series_uid = ?", sets[0].SeriesInstanceUID)
     assert len(received) == 10 and len(revisions(node, sets)) == 1
+    [habit] = node.rows("select * from waits where calling_ae = 'SENDER' and modality = 'MR'")  # learned with fixed waits as well
+    assert habit["longest_between_seconds"] >= 0.5 and habit["wait_seconds"] is None
 
 
 def test_an_association_that_is_never_released_holds_nothing_back(site: Site, sets: list[pydicom.Dataset]) -> None:

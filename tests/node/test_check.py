@@ -14,6 +14,7 @@ from node.cli import app, check
 from node.config import Config
 from node.receive.__main__ import open_storage
 from storage.schema import delivery, revision, series
+from storage.senders import keep_habit
 from tests.support.pacs import SmallPacs
 from tests.support.ports import free_port
 from tests.support.receiver import ReceiverUnderTest, configuration
@@ -133,6 +134,31 @@ def test_shadow_mode_lists_what_it_kept_back(tmp_path: Path) -> None:
     assert run(live, "--go-live") == (0, {"kept_back": [row]})  # what is due goes by itself
     config = write_config(tmp_path, more="deliver: {mode: shadow}")
     assert states(run(config)[1])["delivery"] == "note"
+
+
+def test_learned_waits(tmp_path: Path) -> None:
+    fixed, auto = "completion: {quiet: 20}", "completion: {quiet: auto}"
+    assert text(run(write_config(tmp_path, more=auto))[1], "waits").startswith("completion.quiet: auto: 5 to 60 s")
+    engine, _, _ = open_storage(configuration(tmp_path))
+    with engine.begin() as conn:
+        for modality, wait, contiguous, split in (("CT", 7.0, 5.0, 0), ("MR", None, None, 2), ("PT", 9.0, None, 0)):
+            keep_habit(conn, "PACS", modality, wait=wait, contiguous=contiguous, longest=4.25, between=0.0, seen=150 if wait else 8, split=split,
+                       history="[]")
+    answer = run(write_config(tmp_path, more=auto))[1]
+    assert text(answer, "wait PACS CT") == "7 s, 5 s after a gap-free run whose association ended; longest gap 4.2 s, 0 of the last 150 series came in parts"
+    assert text(answer, "wait PACS MR") == "60 s until 20 series were seen; longest gap 4.2 s, 2 of the last 8 series came in parts"
+    assert text(answer, "wait PACS PT").startswith("9 s; longest gap")
+    assert {states(answer)[name] for name in ("waits", "wait PACS CT", "wait PACS MR")} == {"ok"}
+    code, answer = run(write_config(tmp_path, more=fixed))
+    assert code == 0 and text(answer, "waits") == "completion.quiet: 20 s for every sender"
+    assert (states(answer)["wait PACS CT"], states(answer)["wait PACS MR"]) == ("ok", "note")
+    assert text(answer, "wait PACS MR").endswith("write a longer completion.quiet, or auto")
+    with engine.begin() as conn:
+        for k in range(30):
+            keep_habit(conn, f"X{k:02}", "CT", wait=50.0, contiguous=5.0, longest=1.0, between=0.0, seen=20, split=0, history="[]")
+    rows = run(write_config(tmp_path, more=auto))[1]["checks"]
+    assert len([r for r in rows if r["check"].startswith("wait ")]) == check.WAIT_ROWS
+    assert [r["text"] for r in rows if r["check"] == "waits"][1:] == ["13 more in the view waits"]
 
 
 def test_the_table(tmp_path: Path) -> None:

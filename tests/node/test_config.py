@@ -66,7 +66,8 @@ def test_thresholds() -> None:
     ("receive:\n  port: '104'\n", "config.yaml:2:3: receive.port: is '104', write a number from 1 to 65535 (0 = any free port)"),
     ("receive: {prot: 1}\n", "config.yaml:1:11: receive.prot: unknown key, did you mean port?"),
     ("reciever: {}\n", "config.yaml:1:1: reciever: unknown key, did you mean receive?"),
-    ("completion: {quiet: .inf}\n", "config.yaml:1:14: completion.quiet: is inf, write seconds, a number from 0.1 to 86400"),
+    ("completion: {quiet: .inf}\n", "config.yaml:1:14: completion.quiet: is inf, write auto, or seconds, a number from 0.1 to 86400"),
+    ("completion: {quiet: fast}\n", "config.yaml:1:14: completion.quiet: is 'fast', write auto, or seconds, a number from 0.1 to 86400"),
     ("report: {on: [asessed]}\n",
      "config.yaml:1:15: report.on[0]: is 'asessed', write a list of assessed, abstained, skipped, undecodable, failed"),
     ("receive: {allow: [{ae_title: A}]}\n",
@@ -106,12 +107,13 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDIQA_RECEIVE__AE_TITLE", "007")
     monkeypatch.setenv("MEDIQA_REPORT__ON", "[assessed, abstained]")
     monkeypatch.setenv("MEDIQA_ENGINE__THRESHOLDS__CT__GOOD_FROM", "70.5")
+    monkeypatch.setenv("MEDIQA_COMPLETION__QUIET", "auto")
     monkeypatch.setenv("MEDIQA_DATABASE", "x.db")
     monkeypatch.setenv("MEDIQA_DATA", "somewhere")
     cfg = load(write(tmp_path, "engine: {thresholds: {CT: {good_from: 61, reject_below: 30}}}\n"))
     assert (cfg.receive.port, cfg.receive.ae_title, cfg.report.on) == (11113, "007", ("assessed", "abstained"))
     assert (cfg.thresholds("CT").good_from, cfg.thresholds("CT").reject_below) == (70.5, 30)
-    assert cfg.database_target == tmp_path / "x.db"
+    assert cfg.database_target == tmp_path / "x.db" and cfg.completion.quiet == "auto"
     monkeypatch.setenv("MEDIQA_RECEIVE__PORT", "many")
     with pytest.raises(ConfigError, match=r"^environment MEDIQA_RECEIVE__PORT: receive.port: is 'many', write a number"):
         load(None)

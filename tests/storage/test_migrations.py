@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from storage import results
+from storage import results, senders
 from storage.audit_log import AuditLog
-from storage.database import DatabaseTooNew, foreign_tables_aside, migrate, node_id, open_engine, readonly
+from storage.database import DatabaseTooNew, alembic_config, foreign_tables_aside, migrate, node_id, open_engine, readonly
 from storage.index import ReceivedInstance, admit, freeze_revision
 from storage.schema import metadata
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "sql-views.md"
-VIEWS = ("results", "deliveries", "audit")
+VIEWS = ("results", "deliveries", "audit", "waits")
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -81,6 +82,21 @@ def test_two_processes_that_start_at_once(tmp_path: Path) -> None:
     assert errors == []
 
 
+def test_the_first_version_is_brought_up_with_its_rows(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "node.db")
+    config = alembic_config()
+    with engine.begin() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        assert not columns(conn, "sender_habit")
+        conn.exec_driver_sql("insert into node_fact values ('node_id', 'kept')")
+    migrate(engine)
+    assert node_id(engine) == "kept"
+    with readonly(engine).connect() as conn:
+        assert columns(conn, "waits") and compare_metadata(MigrationContext.configure(conn, opts={
+            "include_object": foreign_tables_aside}), metadata) == []
+
+
 def test_a_database_of_a_newer_program_is_left_alone(engine: sa.Engine) -> None:
     with engine.begin() as conn:
         conn.exec_driver_sql("update alembic_version set version_num = '9999'")
@@ -117,6 +133,7 @@ def fill(engine: sa.Engine, log: AuditLog) -> None:
                                        study_uid="1.2", path="r", digest="b" * 64, bytes=1)
         conn.execute(metadata.tables["delivery"].insert().values(revision_id=revision_id, kind="sr", destination="pacs", object_id=object_id,
                                                                  made_at="2026-01-01T00:00:00.000000Z"))
+        senders.keep_habit(conn, "SENDER", "CT", wait=None, contiguous=5.0, longest=1.5, between=0.5, seen=1, split=0, history="[]")
         log.append(conn, "received", "receiver", series_uid="1.2.3", instances=1)
         log.append(conn, "completed", "worker", series_uid="1.2.3", reason="quiet")
 
