@@ -77,58 +77,75 @@ def close_lost_associations(conn: sa.Connection, start_id: str) -> int:
 
 def known_version(conn: sa.Connection, sop_uid: str, digest: str, study_uid: str, series_uid: str) -> bool:
     """Whether these very bytes are indexed under this SOP, series and study already."""
-    return conn.execute(sa.select(instance.c.id).join(series, series.c.id == instance.c.series_id)
-                        .where(instance.c.sop_uid == sop_uid, instance.c.digest == digest, series.c.series_uid == series_uid,
-                               series.c.study_uid == study_uid)).first() is not None
+    return any((v.digest, v.study_uid, v.series_uid) == (digest, study_uid, series_uid) for v in versions(conn, sop_uid))
+
+
+# Statements of reception are built once: building one costs more than running it.
+_VERSIONS = sa.select(instance.c.id, instance.c.path, instance.c.digest, instance.c.series_id, series.c.study_uid, series.c.series_uid).join(
+    series, series.c.id == instance.c.series_id).where(instance.c.sop_uid == sa.bindparam("sop_uid"))
+_SERIES = sa.select(series).where(series.c.study_uid == sa.bindparam("study_uid"), series.c.series_uid == sa.bindparam("series_uid"))
+_NEW_SERIES, _NEW_INSTANCE = series.insert(), instance.insert()
+_GROWN = series.update().where(series.c.id == sa.bindparam("b_series")).values(
+    changes=series.c.changes + 1, state=sa.case((series.c.state == "parked", "parked"), else_="open"), last_at=sa.bindparam("at"),
+    last_mono=sa.bindparam("mono"), boot_id=sa.bindparam("boot"), last_association_id=sa.bindparam("by"),
+    first_mono=sa.case(((series.c.boot_id == sa.bindparam("boot")) & (series.c.state == "open"), series.c.first_mono),
+                       else_=sa.bindparam("mono")),
+    calling_ae=sa.bindparam("caller"))
+_RESULT_OBJECT = sa.select(result_object.c.id).where(result_object.c.sop_uid == sa.bindparam("sop_uid"))
+_RESULT_SERIES = sa.select(result_series.c.series_uid).where(result_series.c.series_uid == sa.bindparam("series_uid"))
+
+
+def versions(conn: sa.Connection, sop_uid: str) -> Sequence[Any]:
+    """Indexed versions of a SOP Instance UID: id, path, digest, series_id, study_uid, series_uid."""
+    return conn.execute(_VERSIONS, {"sop_uid": sop_uid}).all()
 
 
 def known_sop(conn: sa.Connection, sop_uid: str) -> bool:
     """Whether any version of this SOP Instance UID is indexed."""
-    return conn.execute(sa.select(instance.c.id).where(instance.c.sop_uid == sop_uid).limit(1)).first() is not None
+    return bool(versions(conn, sop_uid))
 
 
 def admit(conn: sa.Connection, new: ReceivedInstance) -> Admission:
     """Index an instance whose file is durable. A series opens and its `changes` grow unless it is a duplicate."""
     mono, boot, now = clock.monotonic(), clock.boot_id(), new.received_at or clock.utc_now()
-    series_id = _series_row(conn, new, mono, boot, now)
-    same = conn.execute(sa.select(instance.c.id).where(instance.c.sop_uid == new.sop_uid, instance.c.digest == new.digest,
-                                                       instance.c.series_id == series_id)).scalar()
-    if same is not None:
-        return Admission("duplicate", series_id, int(same))
-    kind = "unclassified" if known_sop(conn, new.sop_uid) else "new"
-    instance_id = int(conn.execute(instance.insert().values(
-        series_id=series_id, association_id=new.association_id, sop_uid=new.sop_uid, sop_class_uid=new.sop_class_uid,
+    head = _series_row(conn, new, mono, boot, now)
+    known = versions(conn, new.sop_uid)
+    for version in known:
+        if (version.digest, version.series_id) == (new.digest, head.id):
+            return Admission("duplicate", head.id, version.id)
+    kind = "unclassified" if known else "new"
+    instance_id = int(conn.execute(_NEW_INSTANCE, dict(
+        series_id=head.id, association_id=new.association_id, sop_uid=new.sop_uid, sop_class_uid=new.sop_class_uid,
         transfer_syntax=new.transfer_syntax, digest=new.digest, bytes=new.bytes, path=new.path, current=int(kind == "new"), arrival=kind,
         calling_ae=new.calling_ae, received_at=now, received_mono=mono, instance_number=new.instance_number,
         number_of_frames=new.number_of_frames, images_in_acquisition=new.images_in_acquisition, acquisition_number=new.acquisition_number,
         series_instances=new.series_instances, position_mm=new.position_mm, own=int(new.own))).inserted_primary_key[0])
-    empty = {name: sa.case((series.c[name].is_(None), new.facts[name]), else_=series.c[name]) if name == "series_number"
-             else sa.case((series.c[name] == "", new.facts[name]), else_=series.c[name])
-             for name in FACTS if new.facts.get(name) not in (None, "")}
-    conn.execute(series.update().where(series.c.id == series_id).values(
-        changes=series.c.changes + 1, state=sa.case((series.c.state == "parked", "parked"), else_="open"), last_at=now, last_mono=mono,
-        first_mono=sa.case(((series.c.boot_id == boot) & (series.c.state == "open"), series.c.first_mono), else_=mono), boot_id=boot,
-        last_association_id=new.association_id, calling_ae=new.calling_ae or series.c.calling_ae, **empty))
-    return Admission(kind, series_id, instance_id)
+    conn.execute(_GROWN, dict(b_series=head.id, at=now, mono=mono, boot=boot, by=new.association_id,
+                              caller=new.calling_ae or head.calling_ae))
+    facts = {name: new.facts[name] for name in FACTS if new.facts.get(name) not in (None, "") and getattr(head, name) in (None, "")}
+    if facts:
+        conn.execute(series.update().where(series.c.id == head.id).values(facts))
+    return Admission(kind, head.id, instance_id)
 
 
-def _series_row(conn: sa.Connection, new: ReceivedInstance, mono: float, boot: str, now: str) -> int:
-    found = conn.execute(sa.select(series.c.id).where(series.c.study_uid == new.study_uid, series.c.series_uid == new.series_uid)).scalar()
-    if found is not None:
-        return int(found)
-    row = series.insert().values(study_uid=new.study_uid, series_uid=new.series_uid, first_at=now, last_at=now, first_mono=mono,
-                                 last_mono=mono, boot_id=boot, calling_ae=new.calling_ae, state="open", revision=0, changes=0)
-    return int(conn.execute(row).inserted_primary_key[0])
+def _series_row(conn: sa.Connection, new: ReceivedInstance, mono: float, boot: str, now: str) -> Any:
+    wanted = {"study_uid": new.study_uid, "series_uid": new.series_uid}
+    found = conn.execute(_SERIES, wanted).first()
+    if found is None:
+        conn.execute(_NEW_SERIES, dict(wanted, first_at=now, last_at=now, first_mono=mono, last_mono=mono, boot_id=boot,
+                                       calling_ae=new.calling_ae, state="open", revision=0, changes=0))
+        found = conn.execute(_SERIES, wanted).one()
+    return found
 
 
 def is_result_object(conn: sa.Connection, sop_uid: str) -> bool:
     """Whether this node rendered that SOP instance."""
-    return conn.execute(sa.select(result_object.c.id).where(result_object.c.sop_uid == sop_uid)).first() is not None
+    return conn.execute(_RESULT_OBJECT, {"sop_uid": sop_uid}).first() is not None
 
 
 def is_result_series(conn: sa.Connection, series_uid: str) -> bool:
     """Whether this node derived that Series Instance UID."""
-    return conn.execute(sa.select(result_series.c.series_uid).where(result_series.c.series_uid == series_uid)).first() is not None
+    return conn.execute(_RESULT_SERIES, {"series_uid": series_uid}).first() is not None
 
 
 def open_series(conn: sa.Connection) -> Sequence[Any]:
