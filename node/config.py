@@ -100,6 +100,7 @@ class Receive(Section):
     allow_any: Flag = False
     allow: Annotated[tuple[Caller, ...], Field(description="a list of {ae_title: ..., networks: [...]}")] = (
         Caller(ae_title="ORTHANC", networks=("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),)
+    path: Annotated[Literal["fast", "stock"], Field(description="fast or stock")] = "fast"
     max_associations: Annotated[int, _whole(1, 1000)] = 20
     max_pdu: Annotated[int, _whole(4096, 16777216, " of bytes")] = 131072
     max_object_mb: Annotated[int, _whole(1, 1048576, " of MiB")] = 4096

@@ -20,15 +20,18 @@ from node.config import Config
 from node.deliver.checkpoint import steady
 from node.receive.__main__ import open_storage
 from node.receive.scp import Receiver
+from tests.support.bench import empty_database
 
 CALLER = "SENDER"
+PATH = "fast"
+"""receive.path of the configurations made here; tests/node/receive runs with both."""
 
 
 def configuration(folder: Path, **sections: dict[str, Any]) -> Config:
     """Defaults with a scratch data folder, a free port on 127.0.0.1, one allowed caller and no reserve; `sections` replace keys."""
     values: dict[str, dict[str, Any]] = {
         "node": {"data": str(folder / "data")}, "storage": {"reserve": "1 MiB"},
-        "receive": {"host": "127.0.0.1", "port": 0, "acse_timeout": 5,
+        "receive": {"host": "127.0.0.1", "port": 0, "acse_timeout": 5, "path": PATH,
                     "allow": ({"ae_title": CALLER, "networks": ("127.0.0.0/8",)},)}}
     for name, section in sections.items():
         values.setdefault(name, {}).update(section)
@@ -40,6 +43,9 @@ class ReceiverUnderTest:
 
     def __init__(self, config: Config, device_uid: str = "") -> None:
         self.config = config
+        config.data_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not config.database_target.exists():
+            config.database_target.write_bytes(empty_database())
         self.engine, self.store, self.audit = open_storage(config)
         self.receiver = Receiver(config, self.engine, self.store, self.audit, "start-1", device_uid)
 

@@ -24,11 +24,11 @@ SYNTAX = {"jpeg-lossless": ("1.2.840.10008.1.2.4.70", "-xs"), "jpeg-ls": ("1.2.8
           "explicit": ("1.2.840.10008.1.2.1", "-xe"), "jpeg-2000": ("1.2.840.10008.1.2.4.90", "-xv")}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module", params=["fast", "stock"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     if shutil.which("storescu") is None:
         pytest.fail("DCMTK is absent: run scripts/peers")
-    with ReceiverUnderTest(configuration(tmp_path_factory.mktemp("receiver"))) as receiver:
+    with ReceiverUnderTest(configuration(tmp_path_factory.mktemp("receiver"), receive={"path": request.param})) as receiver:
         yield receiver
 
 
