@@ -25,12 +25,13 @@ VERSION = Rejection(1, 2, 2, "protocol version not supported")
 
 @dataclass(frozen=True)
 class Request:
-    """What the peer proposes; titles without spaces at their ends."""
+    """What the peer proposes; titles without spaces at their ends, `max_pdu` in bytes, 0 = any length."""
 
     calling: str
     called: str
     context_name: str
     version: int
+    max_pdu: int
     primitive: Any
 
 
@@ -41,7 +42,7 @@ def read_request(pdu: bytes) -> Request:
         request.decode(pdu)
         primitive = request.to_primitive()
         return Request(primitive.calling_ae_title.strip(), primitive.called_ae_title.strip(), str(primitive.application_context_name),
-                       request.protocol_version, primitive)
+                       request.protocol_version, primitive.maximum_length_received or 0, primitive)
     except Exception:  # whatever hostile bytes raise inside the parser
         raise ProtocolError(Reason.INVALID_PARAMETER, "association request cannot be read") from None
 

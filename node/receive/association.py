@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from socketserver import BaseRequestHandler
 from typing import Any
 
 from node.log import event
@@ -19,7 +18,7 @@ from node.receive.admission import Command
 from node.receive.associate import VERSION, accept, read_request, reject
 from node.receive.command_set import CommandSet, Field, read_command, response
 from node.receive.connection import Connection
-from node.receive.listener import Address, Listener, Service
+from node.receive.listener import Address, Listener, Path, Service
 from node.receive.patience import Patience
 from node.receive.session import Session
 from node.receive.spool import Spool
@@ -63,6 +62,7 @@ class FastAssociation:
         self._upper = UpperLayer(receive.max_pdu)
         self._patience = Patience(receive.acse_timeout, receive.network_timeout, receive.dimse_timeout)
         self._contexts: dict[int, tuple[str, str]] = {}
+        self._peer_max = 0
         self._over = threading.Event()
         self._stopping = False
         self._message: tuple[int, CommandSet | None] | None = None  # context ID, command once it is complete
@@ -83,7 +83,7 @@ class FastAssociation:
         """Serves the peer until release, abort, the end of its connection or of our patience. Raises nothing."""
         last: bytes | None = None
         try:
-            self._connection.secure(self._listener.tls)
+            self._secure()
             last = self._serve()
         except ProtocolError as error:
             event(log, "association aborted", logging.WARNING, why=str(error), peer=self.address[0])
@@ -91,12 +91,19 @@ class FastAssociation:
         except TimeoutError:
             last = abort(Reason.NOT_SPECIFIED)
         except (OSError, _Ended):
-            pass  # the peer is gone, or never spoke TLS
+            pass  # the peer is gone
         except Exception as error:
             event(log, "association failed", logging.ERROR, error, peer=self.address[0])
             last = abort(Reason.NOT_SPECIFIED)
         finally:
             self._end(last)
+
+    def _secure(self) -> None:
+        try:
+            self._connection.secure(self._listener.tls)
+        except OSError as error:
+            event(log, "TLS handshake failed", logging.INFO, why=str(getattr(error, "reason", None) or error), peer=self.address[0])
+            raise _Ended from None
 
     def _end(self, last: bytes | None) -> None:
         """Records the end, then says `last`: who hears it finds the association closed."""
@@ -153,6 +160,7 @@ class FastAssociation:
             self._connection.linger(limits.HANDSHAKE_SECONDS)
             raise _Ended
         answer, self._contexts = accept(request, self._max_pdu)
+        self._peer_max = request.max_pdu
         self._upper.established = True
         self._patience.associated()
         self._listener.connections.associated(self.address)
@@ -217,12 +225,12 @@ class FastAssociation:
             self.busy = False
 
     def _answer(self, context_id: int, command: CommandSet, status: int, comment: str = "") -> None:
-        self._connection.send(data_tf(context_id, response(command, status, comment)), self._seconds)
+        self._connection.send(data_tf(context_id, response(command, status, comment), self._peer_max), self._seconds)
         self._message = None
         self._patience.message_ended()
 
 
-class FastHandler(BaseRequestHandler):
+class FastHandler(Path):
     """Makes one association of one connection, in the thread of that connection."""
 
     server: Listener

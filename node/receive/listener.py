@@ -97,8 +97,14 @@ class Connections:
             return len(self._open)
 
 
+class Path(BaseRequestHandler):
+    """Base of the two receive paths: makes one association of one connection."""
+
+    leaves_garbage = False
+
+
 class Listener(ThreadedAssociationServer):
-    """Accepts connections and hands each to `handler` (a path) in a thread of its own, with the TLS context it is to use."""
+    """Accepts connections and hands each to a path in a thread of its own, with the TLS context it is to use."""
 
     request_queue_size = BACKLOG
     daemon_threads = True
@@ -115,12 +121,17 @@ class Listener(ThreadedAssociationServer):
         event(log, "connection closed: too many wait for an association", logging.WARNING, peer=client_address[0])
         return False
 
+    def service_actions(self) -> None:
+        """Collects garbage now and then, which the library's cyclic associations need."""
+        if self.RequestHandlerClass.leaves_garbage:
+            super().service_actions()
+
     def handle_error(self, request: Any, client_address: Address) -> None:
         self.connections.leave(client_address)
         event(log, "connection failed", logging.WARNING, peer=client_address[0])
 
 
-def listen(service: Service, connections: Connections, handler: type[BaseRequestHandler], tls: ssl.SSLContext | None) -> Listener:
+def listen(service: Service, connections: Connections, path: type[Path], tls: ssl.SSLContext | None) -> Listener:
     """A listener that is bound but does not serve yet; OSError when the port is not to be had."""
     receive = service.config.receive
     ae = AE(receive.ae_title)
@@ -129,5 +140,5 @@ def listen(service: Service, connections: Connections, handler: type[BaseRequest
     ae.acse_timeout, ae.dimse_timeout = receive.acse_timeout, receive.dimse_timeout
     ae.network_timeout = receive.network_timeout
     ae.add_supported_context(VERIFICATION)  # what else is accepted, `negotiate` decides
-    return ae.make_server((receive.host, receive.port), server_class=Listener, request_handler=handler, service=service,
+    return ae.make_server((receive.host, receive.port), server_class=Listener, request_handler=path, service=service,
                           connections=connections, tls=tls)

@@ -90,7 +90,8 @@ class Receiver:
         """Accepts or rejects an association request; an accepted one has a session and a row."""
         host = peer.address[0]
         rejection = self._rules.judge(calling, called, host, context_name, 0, self._free())
-        if rejection is None and not self._sessions.take(peer, self.config.receive.max_associations):
+        if rejection is None and not self._sessions.take(peer, host, self.config.receive.max_associations,
+                                                           self.config.receive.max_per_address):
             rejection = LIMIT
         if rejection is None:
             try:

@@ -28,7 +28,7 @@ from node.receive.admission import MAX_UID, Command
 from node.receive.application_entity import negotiate
 from node.receive.connection import prepare, quick_ack, secured
 from node.receive.header_scan import uid_text
-from node.receive.listener import Listener, Service
+from node.receive.listener import Listener, Path, Service
 from node.receive.spool import Spool
 from node.receive.upper_layer import Reason, abort
 
@@ -259,10 +259,11 @@ class ReceiverAssociation(Association):
             self.dimse.send_msg(response, context_id)
 
 
-class StockHandler(RequestHandler):
+class StockHandler(RequestHandler, Path):
     """Makes one association of one connection."""
 
     server: Listener
+    leaves_garbage = True
 
     def handle(self) -> None:
         """Starts the association's threads, after the TLS handshake; OSError where that fails."""

@@ -55,9 +55,15 @@ def abort(reason: Reason) -> bytes:
     return struct.pack(">BxLxxBB", PduType.ABORT, 4, 2, reason)
 
 
-def data_tf(context_id: int, command: bytes) -> bytes:
-    """A P-DATA-TF with one whole command set (PS3.8 9.3.5 and annex E.2)."""
-    return _PDU_HEADER.pack(PduType.DATA, len(command) + 6) + _PDV_HEADER.pack(len(command) + 2, context_id, 3) + command
+def data_tf(context_id: int, command: bytes, peer_max: int = 0) -> bytes:
+    """One P-DATA-TF with the whole command set, more of them where the peer takes no more than `peer_max` bytes in each (PS3.8 annex E)."""
+    size = max(peer_max - _PDV_HEADER.size, 2) & ~1 if peer_max else len(command)
+    pdus = []
+    for at in range(0, len(command), size):
+        piece = command[at:at + size]
+        flags = 3 if at + size >= len(command) else 1
+        pdus.append(_PDU_HEADER.pack(PduType.DATA, len(piece) + 6) + _PDV_HEADER.pack(len(piece) + 2, context_id, flags) + piece)
+    return b"".join(pdus)
 
 
 @dataclass(frozen=True, slots=True)
