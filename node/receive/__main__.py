@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from node.receive import lean  # noqa: F401  before anything imports pydicom
+
 import argparse
 import errno
 import json

@@ -15,6 +15,7 @@ from node.receive.admission import Command, Refusal, judge_header, own_result, w
 from node.receive.group_commit import GroupCommit
 from node.receive.header_scan import Header, scan
 from node.receive.indexing import known_results, received_instance
+from node.receive.quick_scan import quick_scan
 from node.receive.session import Session
 from node.receive.spool import Spool
 from storage import index
@@ -36,9 +37,7 @@ class Keeper:
         """What the data set in `spool` is refused for, None when the answer is SUCCESS. Errors of disk and database pass."""
         if spool.part is None:
             raise ValueError("nothing was received")
-        with spool.part.path.open("rb", buffering=8192) as file:
-            file.seek(spool.meta_bytes)
-            header = scan(file, syntax)
+        header = quick_scan(spool.head, syntax) or self._scan(spool, syntax)
         refusal = judge_header(command, header)
         if refusal is not None or header is None:
             return refusal
@@ -47,6 +46,12 @@ class Keeper:
             duplicate = self._admit(session, header, syntax, spool)
         session.count(header.study_uid, header.series_uid, spool.size, duplicate)
         return None
+
+    @staticmethod
+    def _scan(spool: Spool, syntax: str) -> Header | None:
+        with spool.part.path.open("rb", buffering=8192) as file:
+            file.seek(spool.meta_bytes)
+            return scan(file, syntax)
 
     def _admit(self, session: Session, header: Header, syntax: str, spool: Spool) -> bool:
         """Whether the identical instance was here already."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from node.receive.admission import Refusal, Status, judge_error, judge_size, judge_space
 from node.receive.limits import SPACE_EVERY
+from node.receive.quick_scan import HEAD
 from storage.objects import ObjectStore, PartFile
 
 NO_DATA_SET = Refusal(Status.CANNOT_UNDERSTAND, "no data set")
@@ -40,6 +41,8 @@ class Spool:
         self.part: PartFile | None = None
         self.meta_bytes = len(meta)
         self.size = 0
+        self.head = bytearray()
+        """The first bytes, at most HEAD."""
         self.refusal = refusal
         self.error: BaseException | None = None
 
@@ -64,6 +67,8 @@ class Spool:
                     self.part.write(*pieces)
                 for piece in pieces:
                     self._hash.update(piece)
+                    if len(self.head) < HEAD:
+                        self.head += piece[:HEAD - len(self.head)]
         except Exception as error:
             self.refuse(error)
         if self.refusal is not None:

@@ -230,7 +230,14 @@ class ReceiverAssociation(Association):
         return self.service.spool(self, self._wanted(context_id, request), str(self._accepted_cx[context_id].transfer_syntax[0]))
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
-        context = self._accepted_cx.get(context_id)
+        try:
+            self._serve(msg, context_id, self._accepted_cx.get(context_id))
+        finally:
+            if isinstance(sink := getattr(msg, "DataSet", None), _Sink):
+                sink.discard()
+        self.dul._idle_timer.restart()  # idle is only what we wait for the peer
+
+    def _serve(self, msg: Any, context_id: int, context: Any) -> None:
         if context is not None and isinstance(msg, C_STORE) and msg.MessageID is not None and msg.MessageIDBeingRespondedTo is None:
             self.busy = True
             try:
@@ -243,7 +250,6 @@ class ReceiverAssociation(Association):
             super()._serve_request(msg, context_id)
         else:
             self.abort()
-        self.dul._idle_timer.restart()  # idle is only what we wait for the peer
 
     def _respond(self, request: C_STORE, context_id: int, status: int, comment: str) -> None:
         response = C_STORE()

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from node.cli.send import Outcome, find_files
@@ -87,6 +88,17 @@ def test_starts_stops_and_tells(process: Process, tmp_path: Path) -> None:
     assert (process.data / "audit.anchor").read_text().split()[0] == "5"
     modes = {p.stat().st_mode & 0o077 for p in [process.data, *process.data.rglob("*")]}
     assert modes == {0}
+
+
+def test_it_is_small_and_knows_itself(process: Process) -> None:
+    process.start()
+    process.end()
+    process.start()  # its tables are there: what makes them is not loaded
+    assert psutil.Process(process.running.pid).memory_info().rss < 80e6
+    code = ("from node.receive import lean; from pathlib import Path; from node.receive.__main__ import own_device_uid; "
+            "from storage.database import open_engine; import sys; print(own_device_uid(open_engine(Path(sys.argv[1]))))")
+    done = subprocess.run([sys.executable, "-c", code, str(process.data / "node.db")], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("2.25.")  # the loop guard needs it, and nothing that is left out for size
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
