@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.receive_work import environment
+from storage.database import migrate, open_engine
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60
@@ -121,6 +122,11 @@ class Node(Receiver):
         self._durability, self._path = durability, path
 
     def command(self) -> list[str]:
+        data = self.folder / "data"
+        data.mkdir(mode=0o700)
+        engine = open_engine(data / "node.db")  # the tables are there, as at every start but the first
+        migrate(engine)
+        engine.dispose()
         (self.folder / "config.yaml").write_text(NODE.format(port=self.port, durability=self._durability, path=self._path), encoding="utf-8")
         return [sys.executable, "-m", "node.receive", "-c", str(self.folder / "config.yaml")]
 

@@ -36,6 +36,8 @@ PATHS = {"fast": FastHandler, "stock": StockHandler}
 QUIET_REJECTIONS = 60.0
 """Seconds in which the same rejection of the same peer is counted, not written again."""
 DRAIN_SECONDS = 10.0
+LAST_WORDS_SECONDS = 0.5
+"""For the answer to a release, and the peer's end of the connection."""
 MAX_PEERS = 1024
 
 
@@ -82,6 +84,9 @@ class Receiver:
             assoc.abort(block=False)
         for assoc in left:
             assoc.join(5)
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        while len(self._connections) and time.monotonic() < deadline:
+            time.sleep(0.02)
         self._server = None
 
     # What a path asks; each runs in the thread of its association.

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -375,18 +374,6 @@ def test_a_stop_waits_for_the_object_and_aborts_between_two(site: ReceiverUnderT
         site.receiver.stop(drain=0.1)
         assert peer.pdu()[:1] == b"\x07"
     closed(site, "aborted", 1)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PEM file with a key and its self-signed certificate."""
-    folder = tmp_path_factory.mktemp("tls")
-    try:
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout",
-                        str(folder / "key.pem"), "-out", str(folder / "cert.pem")], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is absent")
-    return folder
 
 
 def client(folder: Path) -> ssl.SSLContext:

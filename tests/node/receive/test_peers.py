@@ -79,3 +79,16 @@ def test_dcmtk_is_told_the_reason_of_a_rejection(site: ReceiverUnderTest, option
 
 def test_dcmtk_echo(site: ReceiverUnderTest) -> None:
     subprocess.run(["echoscu", "-aet", "SENDER", "-aec", "MEDIQA", "127.0.0.1", str(site.port)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("path", ["fast", "stock"])
+def test_dcmtk_over_tls(tmp_path: Path, path: str, certificate: Path) -> None:
+    pair = str(certificate / "key.pem"), str(certificate / "cert.pem")
+    tls = {"certificate": pair[1], "key": pair[0], "trust": pair[1]}
+    file = write(image(CT, rows=300), tmp_path / "a.dcm")
+    with ReceiverUnderTest(configuration(tmp_path, receive={"path": path, "tls": tls})) as site:
+        subprocess.run(["storescu", "-aet", "SENDER", "-aec", "MEDIQA", "+tls", *pair, "-ic", "127.0.0.1", str(site.port), str(file)], check=True,
+                       timeout=60, capture_output=True)
+        done = subprocess.run(["storescu", "-aet", "SENDER", "-aec", "MEDIQA", "127.0.0.1", str(site.port), str(file)], timeout=60,
+                              capture_output=True)
+        assert done.returncode != 0 and len(site.stored()) == 1
