@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -114,16 +113,15 @@ def measured(folder: Path, quick: bool, rounds: int) -> dict[str, Any]:
     usual, stock = [w for w in works if not w.stock], [w for w in works if w.stock]
     figures = Figures()
     for k in range(rounds):
-        for receiver in all_receivers(folder / "run"):
+        for receiver in all_receivers(folder / f"run-{k}"):
             print(f"receive: round {k + 1} of {rounds}, {receiver.name}", file=sys.stderr)
             measure(receiver, warm, usual, figures)
-        for receiver in all_receivers(folder / "run", stock=True):
+        for receiver in all_receivers(folder / f"stock-{k}", stock=True):
             if receiver.name in ("node", "storescp", "orthanc"):
                 measure(receiver, warm, stock, figures)
         for work in usual:
             os.sync()
-            figures.add("plain", work, plain_writing(work, folder / "plain"))
-            shutil.rmtree(folder / "plain")
+            figures.add("plain", work, plain_writing(work, folder / f"plain-{k}" / work.name))
     rows = [figures.row(name, work) for work in works for name, of in figures.all if of == work.name]
     ratios = {name: figures.ratio(*pair) for name, pair in PAIRS.items()}
     ours = {row["workload"]: row for row in rows if row["receiver"] == "node"}
@@ -131,7 +129,7 @@ def measured(folder: Path, quick: bool, rounds: int) -> dict[str, Any]:
                              "ratios": {name: ratio["best"] for name, ratio in ratios.items()},
                              "medians": {name: ratio["median"] for name, ratio in ratios.items()},
                              "cpu_ms_per_slice": ours["one"]["cpu_ms_per_instance"], "peak_mb": ours["multiframe"]["peak_mb"],
-                             "idle_percent": round(idle(folder / "run", 2 if quick else 5), 2)}
+                             "idle_percent": round(idle(folder / "last", 2 if quick else 5), 2)}
     found["goals"] = {name: {"found": found["ratios"][name], "goal": goal, "met": found["ratios"][name] >= goal} for name, goal in GOALS.items()} | {
         name: {"found": found[name], "goal": goal, "met": found[name] <= goal} for name, goal in MOST.items()}
     return found
