@@ -120,6 +120,13 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and log.count("\n") == 1 and ":3:28: receive.port: is 99999" in log
 
 
+def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.config.write_text(process.config.read_text().replace("receive: {", "receive: {tls: {certificate: absent.pem}, "), encoding="utf-8")
+    _, log = (done := process.popen()).communicate(timeout=30)
+    assert done.returncode == 2 and "receive.tls.certificate" in json.loads(log.splitlines()[-1])["message"] and "Traceback" not in log
+
+
 def test_a_data_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file", encoding="ascii")
     done = Process(tmp_path).popen()
