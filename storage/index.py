@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from storage import clock
+from storage.prepared import Prepared
 from storage.schema import association, instance, result_object, result_series, revision, revision_instance, series
 
 FACTS = ("modality", "manufacturer", "manufacturer_model", "station", "device_serial", "protocol", "description", "body_part",
@@ -80,24 +81,51 @@ def known_version(conn: sa.Connection, sop_uid: str, digest: str, study_uid: str
     return any((v.digest, v.study_uid, v.series_uid) == (digest, study_uid, series_uid) for v in versions(conn, sop_uid))
 
 
-# Statements of reception are built once: building one costs more than running it.
-_VERSIONS = sa.select(instance.c.id, instance.c.path, instance.c.digest, instance.c.series_id, series.c.study_uid, series.c.series_uid).join(
-    series, series.c.id == instance.c.series_id).where(instance.c.sop_uid == sa.bindparam("sop_uid"))
-_SERIES = sa.select(series).where(series.c.study_uid == sa.bindparam("study_uid"), series.c.series_uid == sa.bindparam("series_uid"))
-_NEW_SERIES, _NEW_INSTANCE = series.insert(), instance.insert()
-_GROWN = series.update().where(series.c.id == sa.bindparam("b_series")).values(
+class Version(NamedTuple):
+    """An indexed version of a SOP Instance UID."""
+
+    id: int
+    path: str
+    digest: str
+    series_id: int
+    study_uid: str
+    series_uid: str
+
+
+class _Head(NamedTuple):
+    """What `admit` needs of a series: its id, who sent last, and the facts that it has."""
+
+    id: int
+    calling_ae: str
+    facts: tuple[Any, ...]
+
+
+def _inserting(table: sa.Table, *names: str) -> Any:
+    return table.insert().values({name: sa.bindparam(name) for name in names}).returning(table.c.id)
+
+
+_VERSIONS = Prepared(sa.select(instance.c.id, instance.c.path, instance.c.digest, instance.c.series_id, series.c.study_uid, series.c.series_uid)
+                     .join(series, series.c.id == instance.c.series_id).where(instance.c.sop_uid == sa.bindparam("sop_uid")))
+_SERIES = Prepared(sa.select(series.c.id, series.c.calling_ae, *(series.c[name] for name in FACTS)).where(
+    series.c.study_uid == sa.bindparam("study_uid"), series.c.series_uid == sa.bindparam("series_uid")))
+_NEW_SERIES = series.insert()
+_NEW_INSTANCE = Prepared(_inserting(
+    instance, "series_id", "association_id", "sop_uid", "sop_class_uid", "transfer_syntax", "digest", "bytes", "path", "current", "arrival",
+    "calling_ae", "received_at", "received_mono", "instance_number", "number_of_frames", "images_in_acquisition", "acquisition_number",
+    "series_instances", "position_mm", "own"))
+_GROWN = Prepared(series.update().where(series.c.id == sa.bindparam("grown")).values(
     changes=series.c.changes + 1, state=sa.case((series.c.state == "parked", "parked"), else_="open"), last_at=sa.bindparam("at"),
     last_mono=sa.bindparam("mono"), boot_id=sa.bindparam("boot"), last_association_id=sa.bindparam("by"),
     first_mono=sa.case(((series.c.boot_id == sa.bindparam("boot")) & (series.c.state == "open"), series.c.first_mono),
                        else_=sa.bindparam("mono")),
-    calling_ae=sa.bindparam("caller"))
-_RESULT_OBJECT = sa.select(result_object.c.id).where(result_object.c.sop_uid == sa.bindparam("sop_uid"))
-_RESULT_SERIES = sa.select(result_series.c.series_uid).where(result_series.c.series_uid == sa.bindparam("series_uid"))
+    calling_ae=sa.bindparam("caller")))
+_RESULT_OBJECT = Prepared(sa.select(result_object.c.id).where(result_object.c.sop_uid == sa.bindparam("sop_uid")).limit(1))
+_RESULT_SERIES = Prepared(sa.select(result_series.c.series_uid).where(result_series.c.series_uid == sa.bindparam("series_uid")).limit(1))
 
 
-def versions(conn: sa.Connection, sop_uid: str) -> Sequence[Any]:
-    """Indexed versions of a SOP Instance UID: id, path, digest, series_id, study_uid, series_uid."""
-    return conn.execute(_VERSIONS, {"sop_uid": sop_uid}).all()
+def versions(conn: sa.Connection, sop_uid: str) -> list[Version]:
+    """All that is indexed under this SOP Instance UID, in any series."""
+    return [Version(*row) for row in _VERSIONS.rows(conn, sop_uid=sop_uid)]
 
 
 def known_sop(conn: sa.Connection, sop_uid: str) -> bool:
@@ -108,44 +136,44 @@ def known_sop(conn: sa.Connection, sop_uid: str) -> bool:
 def admit(conn: sa.Connection, new: ReceivedInstance) -> Admission:
     """Index an instance whose file is durable. A series opens and its `changes` grow unless it is a duplicate."""
     mono, boot, now = clock.monotonic(), clock.boot_id(), new.received_at or clock.utc_now()
-    head = _series_row(conn, new, mono, boot, now)
+    head = _series_head(conn, new, mono, boot, now)
     known = versions(conn, new.sop_uid)
     for version in known:
         if (version.digest, version.series_id) == (new.digest, head.id):
             return Admission("duplicate", head.id, version.id)
     kind = "unclassified" if known else "new"
-    instance_id = int(conn.execute(_NEW_INSTANCE, dict(
-        series_id=head.id, association_id=new.association_id, sop_uid=new.sop_uid, sop_class_uid=new.sop_class_uid,
+    [(instance_id,)] = _NEW_INSTANCE.rows(
+        conn, series_id=head.id, association_id=new.association_id, sop_uid=new.sop_uid, sop_class_uid=new.sop_class_uid,
         transfer_syntax=new.transfer_syntax, digest=new.digest, bytes=new.bytes, path=new.path, current=int(kind == "new"), arrival=kind,
         calling_ae=new.calling_ae, received_at=now, received_mono=mono, instance_number=new.instance_number,
         number_of_frames=new.number_of_frames, images_in_acquisition=new.images_in_acquisition, acquisition_number=new.acquisition_number,
-        series_instances=new.series_instances, position_mm=new.position_mm, own=int(new.own))).inserted_primary_key[0])
-    conn.execute(_GROWN, dict(b_series=head.id, at=now, mono=mono, boot=boot, by=new.association_id,
-                              caller=new.calling_ae or head.calling_ae))
-    facts = {name: new.facts[name] for name in FACTS if new.facts.get(name) not in (None, "") and getattr(head, name) in (None, "")}
-    if facts:
-        conn.execute(series.update().where(series.c.id == head.id).values(facts))
-    return Admission(kind, head.id, instance_id)
+        series_instances=new.series_instances, position_mm=new.position_mm, own=int(new.own))
+    _GROWN.rows(conn, grown=head.id, at=now, mono=mono, boot=boot, by=new.association_id, caller=new.calling_ae or head.calling_ae)
+    empty = {name: new.facts[name] for name, value in zip(FACTS, head.facts, strict=True)
+             if value in (None, "") and new.facts.get(name) not in (None, "")}
+    if empty:
+        conn.execute(series.update().where(series.c.id == head.id).values(empty))
+    return Admission(kind, head.id, int(instance_id))
 
 
-def _series_row(conn: sa.Connection, new: ReceivedInstance, mono: float, boot: str, now: str) -> Any:
+def _series_head(conn: sa.Connection, new: ReceivedInstance, mono: float, boot: str, now: str) -> _Head:
     wanted = {"study_uid": new.study_uid, "series_uid": new.series_uid}
-    found = conn.execute(_SERIES, wanted).first()
-    if found is None:
+    if not (found := _SERIES.rows(conn, **wanted)):
         conn.execute(_NEW_SERIES, dict(wanted, first_at=now, last_at=now, first_mono=mono, last_mono=mono, boot_id=boot,
                                        calling_ae=new.calling_ae, state="open", revision=0, changes=0))
-        found = conn.execute(_SERIES, wanted).one()
-    return found
+        found = _SERIES.rows(conn, **wanted)
+    number, calling_ae, *facts = found[0]
+    return _Head(number, calling_ae, tuple(facts))
 
 
 def is_result_object(conn: sa.Connection, sop_uid: str) -> bool:
     """Whether this node rendered that SOP instance."""
-    return conn.execute(_RESULT_OBJECT, {"sop_uid": sop_uid}).first() is not None
+    return bool(_RESULT_OBJECT.rows(conn, sop_uid=sop_uid))
 
 
 def is_result_series(conn: sa.Connection, series_uid: str) -> bool:
     """Whether this node derived that Series Instance UID."""
-    return conn.execute(_RESULT_SERIES, {"series_uid": series_uid}).first() is not None
+    return bool(_RESULT_SERIES.rows(conn, series_uid=series_uid))
 
 
 def open_series(conn: sa.Connection) -> Sequence[Any]:
