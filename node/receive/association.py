@@ -89,6 +89,7 @@ class FastAssociation:
             event(log, "association aborted", logging.WARNING, why=str(error), peer=self.address[0])
             last = abort(error.reason)
         except TimeoutError:
+            event(log, "connection ended: the peer took too long", logging.INFO if self.session is None else logging.WARNING, peer=self.address[0])
             last = abort(Reason.NOT_SPECIFIED)
         except (OSError, _Ended):
             pass  # the peer is gone
@@ -131,7 +132,7 @@ class FastAssociation:
             got = connection.receive(view, patience.seconds_left(upper.in_pdu, upper.pdu_length))
             if not got:
                 return abort(Reason.NOT_SPECIFIED) if self._stopping else None
-            waited = time.monotonic() - before
+            patience.received(time.monotonic() - before, got)
             for happened in upper.feed(view[:got]):
                 if isinstance(happened, Fragment):
                     self._fragment(happened)
@@ -145,7 +146,7 @@ class FastAssociation:
                 elif isinstance(happened, Abort):
                     return None
             self._write()
-            patience.received(waited, got, upper.pdus)
+            patience.reached(upper.pdus)
             if self._stopping and self._message is None:
                 return abort(Reason.NOT_SPECIFIED)
             if upper.established and len(view) < BUFFER:

@@ -26,13 +26,16 @@ class Patience:
         """The request has been answered."""
         self._request_by = None
 
-    def received(self, waited: float, size: int, pdus: int) -> None:
-        """`size` bytes came after `waited` seconds; the stream stands in or behind its PDU number `pdus`."""
+    def received(self, waited: float, size: int) -> None:
+        """`size` bytes came after `waited` seconds; said before they are looked at."""
         self._waited += waited
         self._heard = self._waited
+        self._message_bytes += size
+
+    def reached(self, pdus: int) -> None:
+        """With these bytes the stream stands in or behind its PDU number `pdus`."""
         if pdus != self._pdu:
             self._pdu, self._pdu_since = pdus, self._waited
-        self._message_bytes += size
 
     def message_began(self) -> None:
         """The first fragment of a command came."""

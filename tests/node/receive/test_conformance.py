@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from node.receive import limits
-from storage import index
+from storage import index, objects
 from tests.support.ports import wait_for
 from tests.support.raw_peer import (
     ABORT,
@@ -252,6 +252,32 @@ def test_ten_associations_one_of_them_stalled(site: ReceiverUnderTest) -> None:
     assert site.audit.verify().ok
 
 
+def test_success_comes_after_file_name_and_row(site: ReceiverUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    def noted(owner: object, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*args: object) -> object:
+            done = real(*args)
+            steps.append(name)
+            return done
+        monkeypatch.setattr(owner, name, call)
+
+    first, data = instance(), instance()
+    with RawPeer(site.port) as peer:
+        peer.associate()
+        assert peer.store(*first) == 0  # its folders are made
+        for owner, name in ((os, "fdatasync"), (os, "rename"), (objects, "sync_directory"), (index, "admit")):
+            noted(owner, name)
+        assert peer.store(*data) == 0
+        assert len(site.rows("select id from instance")) == 2  # committed: another connection sees it
+    monkeypatch.undo()
+    names = ["fdatasync", "rename", "sync_directory", "admit"]
+    steps = [step for k, step in enumerate(steps) if step != "sync_directory" or k > steps.index("rename")]  # new folders before it
+    assert steps == names
+
+
 def test_one_bad_instance_costs_only_its_own_sender(site: ReceiverUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, real, together = instance(), index.admit, threading.Barrier(2, timeout=10)
 
@@ -344,6 +370,16 @@ def test_small_pdus_that_drip_make_no_object(hasty: ReceiverUnderTest, path: str
             pass
         assert 0.9 < time.monotonic() - began < 5
     wait_for(lambda: hasty.parts() == [], 5, "nothing is left")
+
+
+def test_an_object_after_a_long_pause_has_its_time(hasty: ReceiverUnderTest) -> None:
+    data, uid = instance(rows=400)
+    with RawPeer(hasty.port) as peer:
+        peer.associate()
+        time.sleep(1.4)  # longer than a message may take, shorter than an association may be idle
+        stream = message(STORE_CONTEXT, store_command(uid), data)
+        peer.send(stream, [len(stream) // 3, len(stream) // 2], pause=0.2)
+        assert peer.status() == 0
 
 
 def test_silent_ones_cost_only_their_own_address(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:

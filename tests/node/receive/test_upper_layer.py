@@ -185,22 +185,27 @@ def test_any_changed_request_is_read_or_refused(place: int, value: int) -> None:
 
 def test_patience_asks_for_progress() -> None:
     patience = Patience(request=30, idle=120, message=60)
+
+    def comes(waited: float, size: int, pdus: int) -> None:
+        patience.received(waited, size)
+        patience.reached(pdus)
+
     assert patience.seconds_left(False, 0) == 30
-    patience.received(5, 3, 1)  # half a header: a PDU has its own time from its first byte
+    comes(5, 3, 1)  # half a header: a PDU has its own time from its first byte
     assert patience.seconds_left(True, 0) == min(25, limits.HANDSHAKE_SECONDS)
-    patience.received(8, 1, 1)  # another byte of it wins nothing
+    comes(8, 1, 1)  # another byte of it wins nothing
     assert patience.seconds_left(True, 0) == pytest.approx(2)
     patience.associated()
-    patience.received(0, 10, 2)
+    comes(0, 10, 2)
     assert patience.seconds_left(False, 0) == 120  # idle counts from the last byte
-    patience.received(100, 10, 3)
+    comes(100, 10, 3)
     assert patience.seconds_left(False, 0) == 120
     assert patience.seconds_left(True, 102400) == pytest.approx(limits.HANDSHAKE_SECONDS + 100)
-    patience.message_began()
+    patience.message_began()  # after 100 idle seconds it has all its time
     assert patience.seconds_left(False, 0) == 60
-    patience.received(50, 10240, 4)  # a data set wins a second with each kilobyte
+    comes(50, 10240, 4)  # a data set wins a second with each kilobyte
     assert patience.seconds_left(False, 0) == pytest.approx(20)
-    patience.received(19, 1, 5)
+    comes(19, 1, 5)
     assert patience.seconds_left(False, 0) == pytest.approx(1, abs=0.01)
     patience.message_ended()
     assert patience.seconds_left(False, 0) == 120
