@@ -69,15 +69,27 @@ class Connection:
             pass  # it is closed already
 
     def linger(self, seconds: float) -> None:
-        """After the last PDU: waits for the peer to close (state 13 of PS3.8 9.2), so that a reset does not overtake what we sent."""
-        deadline = time.monotonic() + seconds
+        """After the last PDU the peer closes (state 13 of PS3.8 9.2). One that does not within CLOSE_SECONDS is told that no more comes.
+
+        Closing at once would be no kindness: a reset overtakes what we sent, and some libraries take an early end for an abort.
+        """
+        begun = time.monotonic()
         try:
-            socket.socket.shutdown(self._sock, socket.SHUT_WR)
-            scrap = memoryview(bytearray(4096))
-            while self.receive(scrap, deadline - time.monotonic()):
-                pass
+            if not self._ends(begun + min(seconds, limits.CLOSE_SECONDS)):
+                socket.socket.shutdown(self._sock, socket.SHUT_WR)
+                self._ends(begun + seconds)
         except OSError:
             pass
+
+    def _ends(self, deadline: float) -> bool:
+        """Reads and drops; whether the peer closed before `deadline` (monotonic)."""
+        scrap = memoryview(bytearray(4096))
+        try:
+            while self.receive(scrap, deadline - time.monotonic()):
+                pass
+        except TimeoutError:
+            return False
+        return True
 
     def close(self) -> None:
         self._sock.close()

@@ -10,6 +10,8 @@ MAX_COMMAND = 65536
 """Bytes of a command set (PS3.7 annex E needs a few hundred)."""
 HANDSHAKE_SECONDS = 10.0
 """For a TLS handshake, for a PDU besides its bytes, and for the peer to close after the last PDU."""
+CLOSE_SECONDS = 1.0
+"""In which the peer closes by itself after the last PDU."""
 LEAST_RATE = 1024.0
 """Bytes per second that a PDU must make, besides its HANDSHAKE_SECONDS, and a data set, besides receive.dimse_timeout."""
 SPARE_CONNECTIONS = 32
