@@ -107,11 +107,11 @@ class Receiver:
         assert self._process is not None
         while True:
             total = 0
-            for process in (self._process, *self._process.children()):
-                try:
+            try:
+                for process in (self._process, *self._process.children()):
                     total += process.memory_info().rss
-                except psutil.Error:
-                    pass
+            except psutil.Error:
+                pass  # one ended just now
             self._most = max(self._most, total)
             if self._watch.wait(SAMPLE_SECONDS):
                 return
