@@ -1,6 +1,6 @@
 """The header of the usual data set without a parser: Explicit VR Little Endian, clean values, from the first bytes (pure).
 
-A walk over element headers costs a tenth of what `header_scan.scan` costs, on the way to every SUCCESS. Whatever is not plain (another
+A walk over element headers costs a fraction of what `header_scan.scan` costs, on the way to every SUCCESS. Whatever is not plain (another
 encoding, an item of undefined length, a text beyond ASCII, a value out of form, Contributing Equipment, a header longer than the bytes at
 hand) gives None, and `scan` reads it; where both give a header it is the same one, which a test with changed bytes holds.
 """
