@@ -6,71 +6,31 @@ The defaults here and in config.yaml are the same; a test holds them equal. A wr
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from node.config_text import ConfigError, Source, read_source
+from node.config_types import (
+    AeTitle,
+    Flag,
+    Host,
+    ListenPort,
+    Name,
+    Network,
+    Port,
+    Score,
+    Size,
+    Text,
+    parse_size,
+    seconds,
+    whole,
+)
 from node.quiet import auto_or_seconds
 from qa_engine.policy import THRESHOLDS, Policy
 
 DEFAULT_FILE = "config.yaml"
-_SIZES = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as `2 GiB`, `500 MB` or `0 B`; ValueError for anything else."""
-    found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,6})?)\s*([KMGT]?i?B)?\s*", text, re.IGNORECASE)
-    if found is None:
-        raise ValueError("no size")
-    return int(float(found[1]) * _SIZES[(found[2] or "B").upper()])
-
-
-def _size(value: object) -> object:
-    """A bare number of bytes as text; the text itself is checked."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = f"{value} B"
-    if isinstance(value, str):
-        parse_size(value)
-    return value
-
-
-def _ae_title(value: str) -> str:
-    """PS3.5 table 6.2-1, VR AE: 1 to 16 characters without backslash and control characters, spaces at the ends do not count."""
-    value = value.strip(" ")
-    if not re.fullmatch(r"[ -\[\]-~]{1,16}", value):
-        raise ValueError("no AE title")
-    return value
-
-
-def _network(value: str) -> str:
-    ipaddress.ip_network(value, strict=False)
-    return value
-
-
-# The description of a type is the sentence that an error tells: "write ...".
-AeTitle = Annotated[str, AfterValidator(_ae_title),
-                    Field(description="an AE title: 1 to 16 characters, no backslash (quote it if it is all digits)")]
-Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:%-]{1,253}$", description="a host name or an address")]
-Port = Annotated[int, Field(ge=1, le=65535, description="a number from 1 to 65535")]
-ListenPort = Annotated[int, Field(ge=0, le=65535, description="a number from 1 to 65535 (0 = any free port)")]
-Network = Annotated[str, AfterValidator(_network), Field(description="a network such as 10.0.0.0/8 or ::1/128")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="a name of letters, digits, '.', '_' and '-' (up to 64)")]
-Size = Annotated[str, BeforeValidator(_size), Field(description="a size such as 2 GiB or 500 MB")]
-Flag = Annotated[bool, Field(description="true or false")]
-Text = Annotated[str, Field(max_length=1024, description="text")]
-Score = Annotated[float, Field(ge=0, le=100, description="a number from 0 to 100")]
-
-
-def _seconds(least: float, most: float) -> object:
-    return Field(ge=least, le=most, allow_inf_nan=False, description=f"seconds, a number from {least:g} to {most:g}")
-
-
-def _whole(least: int, most: int, unit: str = "") -> object:
-    return Field(ge=least, le=most, description=f"a whole number{unit} from {least} to {most}")
 
 
 class Section(BaseModel):
@@ -93,6 +53,14 @@ class Caller(Section):
     networks: Annotated[tuple[Network, ...], Field(min_length=1, description="a list of networks such as [10.0.0.0/8]")]
 
 
+class Tls(Section):
+    """Files of the DICOM listener's TLS; without a certificate it is plain TCP, with `trust` a peer must show one too."""
+
+    certificate: Text = ""
+    key: Text = ""
+    trust: Text = ""
+
+
 class Receive(Section):
     ae_title: AeTitle = "MEDIQA"
     host: Host = "0.0.0.0"
@@ -101,12 +69,15 @@ class Receive(Section):
     allow_any: Flag = False
     allow: Annotated[tuple[Caller, ...], Field(description="a list of {ae_title: ..., networks: [...]}")] = (
         Caller(ae_title="ORTHANC", networks=("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),)
-    max_associations: Annotated[int, _whole(1, 1000)] = 20
-    max_pdu: Annotated[int, _whole(4096, 16777216, " of bytes")] = 131072
-    max_object_mb: Annotated[int, _whole(1, 1048576, " of MiB")] = 4096
-    acse_timeout: Annotated[float, _seconds(1, 600)] = 30
-    dimse_timeout: Annotated[float, _seconds(1, 3600)] = 60
-    network_timeout: Annotated[float, _seconds(1, 86400)] = 120
+    path: Annotated[Literal["fast", "stock"], Field(description="fast or stock")] = "fast"
+    max_associations: Annotated[int, whole(1, 1000)] = 20
+    max_per_address: Annotated[int, whole(1, 1000)] = 16
+    max_pdu: Annotated[int, whole(4096, 16777216, " of bytes")] = 131072
+    max_object_mb: Annotated[int, whole(1, 1048576, " of MiB")] = 4096
+    acse_timeout: Annotated[float, seconds(1, 600)] = 30
+    dimse_timeout: Annotated[float, seconds(1, 3600)] = 60
+    network_timeout: Annotated[float, seconds(1, 86400)] = 120
+    tls: Tls = Tls()
 
 
 class Storage(Section):
@@ -121,10 +92,10 @@ class Completion(Section):
 
     quiet: Annotated[float | Literal["auto"], BeforeValidator(auto_or_seconds),
                      Field(description="auto, or seconds, a number from 0.1 to 86400")] = 60.0
-    contiguous: Annotated[float, _seconds(0.1, 86400)] = 30
-    announced: Annotated[float, _seconds(0.1, 86400)] = 5
-    forced: Annotated[float, _seconds(1, 604800)] = 7200
-    revisions_per_day: Annotated[int, _whole(1, 1000)] = 3
+    contiguous: Annotated[float, seconds(0.1, 86400)] = 30
+    announced: Annotated[float, seconds(0.1, 86400)] = 5
+    forced: Annotated[float, seconds(1, 604800)] = 7200
+    revisions_per_day: Annotated[int, whole(1, 1000)] = 3
 
 
 class Threshold(Section):
@@ -145,13 +116,13 @@ class Engine(Section):
     slices: Annotated[Literal["salient", "full"], Field(description="salient or full")] = "salient"
     thresholds: Thresholds = Thresholds()
     max_interval: Score = 60
-    decode_seconds: Annotated[float, _seconds(1, 3600)] = 60
+    decode_seconds: Annotated[float, seconds(1, 3600)] = 60
     max_megapixels: Annotated[float, Field(gt=0, le=1048576, description="megapixels, a number above 0")] = 2048
 
 
 class SeriesNumbers(Section):
-    sr: Annotated[int, _whole(1, 2147483647)] = 9901
-    sc: Annotated[int, _whole(1, 2147483647)] = 9902
+    sr: Annotated[int, whole(1, 2147483647)] = 9901
+    sc: Annotated[int, whole(1, 2147483647)] = 9902
 
 
 EndWord = Literal["assessed", "abstained", "skipped", "undecodable", "failed"]
@@ -175,9 +146,9 @@ class Report(Section):
 class Deliver(Section):
     mode: Annotated[Literal["live", "shadow"], Field(description="live or shadow")] = "live"
     give_up_after: Annotated[float, Field(ge=0, le=3650, description="days, a number from 0 (never) to 3650")] = 7
-    first_retry: Annotated[float, _seconds(0.1, 86400)] = 30
-    last_retry: Annotated[float, _seconds(0.1, 604800)] = 3600
-    timeout: Annotated[float, _seconds(1, 3600)] = 30
+    first_retry: Annotated[float, seconds(0.1, 86400)] = 30
+    last_retry: Annotated[float, seconds(0.1, 604800)] = 3600
+    timeout: Annotated[float, seconds(1, 3600)] = 30
 
 
 class Destination(Section):
@@ -277,6 +248,9 @@ def _cross_check(config: Config, source: Source) -> list[str]:
             lines.append(source.at(("engine", "thresholds", modality), "reject_below is above good_from, write a smaller one"))
     if config.deliver.last_retry < config.deliver.first_retry:
         lines.append(source.at(("deliver", "last_retry"), "is below first_retry, write a larger number"))
+    tls = config.receive.tls
+    if (tls.key or tls.trust) and not tls.certificate:
+        lines.append(source.at(("receive", "tls"), "has no certificate, write one or leave key and trust empty"))
     callers = {caller.ae_title for caller in config.receive.allow}
     if len(callers) < len(config.receive.allow):
         lines.append(source.at(("receive", "allow"), "names an AE title twice, write one entry with all its networks"))

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from storage import clock
+from storage.prepared import Prepared
 from storage.schema import association, instance, result_object, result_series, revision, revision_instance, series
 
 FACTS = ("modality", "manufacturer", "manufacturer_model", "station", "device_serial", "protocol", "description", "body_part",
@@ -77,58 +78,102 @@ def close_lost_associations(conn: sa.Connection, start_id: str) -> int:
 
 def known_version(conn: sa.Connection, sop_uid: str, digest: str, study_uid: str, series_uid: str) -> bool:
     """Whether these very bytes are indexed under this SOP, series and study already."""
-    return conn.execute(sa.select(instance.c.id).join(series, series.c.id == instance.c.series_id)
-                        .where(instance.c.sop_uid == sop_uid, instance.c.digest == digest, series.c.series_uid == series_uid,
-                               series.c.study_uid == study_uid)).first() is not None
+    return any((v.digest, v.study_uid, v.series_uid) == (digest, study_uid, series_uid) for v in versions(conn, sop_uid))
+
+
+class Version(NamedTuple):
+    """An indexed version of a SOP Instance UID."""
+
+    id: int
+    path: str
+    digest: str
+    series_id: int
+    study_uid: str
+    series_uid: str
+
+
+class _Head(NamedTuple):
+    """What `admit` needs of a series: its id, who sent last, and the facts that it has."""
+
+    id: int
+    calling_ae: str
+    facts: tuple[Any, ...]
+
+
+def _inserting(table: sa.Table, *names: str) -> Any:
+    return table.insert().values({name: sa.bindparam(name) for name in names}).returning(table.c.id)
+
+
+_VERSIONS = Prepared(sa.select(instance.c.id, instance.c.path, instance.c.digest, instance.c.series_id, series.c.study_uid, series.c.series_uid)
+                     .join(series, series.c.id == instance.c.series_id).where(instance.c.sop_uid == sa.bindparam("sop_uid")))
+_SERIES = Prepared(sa.select(series.c.id, series.c.calling_ae, *(series.c[name] for name in FACTS)).where(
+    series.c.study_uid == sa.bindparam("study_uid"), series.c.series_uid == sa.bindparam("series_uid")))
+_NEW_SERIES = series.insert()
+_NEW_INSTANCE = Prepared(_inserting(
+    instance, "series_id", "association_id", "sop_uid", "sop_class_uid", "transfer_syntax", "digest", "bytes", "path", "current", "arrival",
+    "calling_ae", "received_at", "received_mono", "instance_number", "number_of_frames", "images_in_acquisition", "acquisition_number",
+    "series_instances", "position_mm", "own"))
+_GROWN = Prepared(series.update().where(series.c.id == sa.bindparam("grown")).values(
+    changes=series.c.changes + 1, state=sa.case((series.c.state == "parked", "parked"), else_="open"), last_at=sa.bindparam("at"),
+    last_mono=sa.bindparam("mono"), boot_id=sa.bindparam("boot"), last_association_id=sa.bindparam("by"),
+    first_mono=sa.case(((series.c.boot_id == sa.bindparam("boot")) & (series.c.state == "open"), series.c.first_mono),
+                       else_=sa.bindparam("mono")),
+    calling_ae=sa.bindparam("caller")))
+_RESULT_OBJECT = Prepared(sa.select(result_object.c.id).where(result_object.c.sop_uid == sa.bindparam("sop_uid")).limit(1))
+_RESULT_SERIES = Prepared(sa.select(result_series.c.series_uid).where(result_series.c.series_uid == sa.bindparam("series_uid")).limit(1))
+
+
+def versions(conn: sa.Connection, sop_uid: str) -> list[Version]:
+    """All that is indexed under this SOP Instance UID, in any series."""
+    return [Version(*row) for row in _VERSIONS.rows(conn, sop_uid=sop_uid)]
 
 
 def known_sop(conn: sa.Connection, sop_uid: str) -> bool:
     """Whether any version of this SOP Instance UID is indexed."""
-    return conn.execute(sa.select(instance.c.id).where(instance.c.sop_uid == sop_uid).limit(1)).first() is not None
+    return bool(versions(conn, sop_uid))
 
 
 def admit(conn: sa.Connection, new: ReceivedInstance) -> Admission:
     """Index an instance whose file is durable. A series opens and its `changes` grow unless it is a duplicate."""
     mono, boot, now = clock.monotonic(), clock.boot_id(), new.received_at or clock.utc_now()
-    series_id = _series_row(conn, new, mono, boot, now)
-    same = conn.execute(sa.select(instance.c.id).where(instance.c.sop_uid == new.sop_uid, instance.c.digest == new.digest,
-                                                       instance.c.series_id == series_id)).scalar()
-    if same is not None:
-        return Admission("duplicate", series_id, int(same))
-    kind = "unclassified" if known_sop(conn, new.sop_uid) else "new"
-    instance_id = int(conn.execute(instance.insert().values(
-        series_id=series_id, association_id=new.association_id, sop_uid=new.sop_uid, sop_class_uid=new.sop_class_uid,
+    head = _series_head(conn, new, mono, boot, now)
+    known = versions(conn, new.sop_uid)
+    for version in known:
+        if (version.digest, version.series_id) == (new.digest, head.id):
+            return Admission("duplicate", head.id, version.id)
+    kind = "unclassified" if known else "new"
+    [(instance_id,)] = _NEW_INSTANCE.rows(
+        conn, series_id=head.id, association_id=new.association_id, sop_uid=new.sop_uid, sop_class_uid=new.sop_class_uid,
         transfer_syntax=new.transfer_syntax, digest=new.digest, bytes=new.bytes, path=new.path, current=int(kind == "new"), arrival=kind,
         calling_ae=new.calling_ae, received_at=now, received_mono=mono, instance_number=new.instance_number,
         number_of_frames=new.number_of_frames, images_in_acquisition=new.images_in_acquisition, acquisition_number=new.acquisition_number,
-        series_instances=new.series_instances, position_mm=new.position_mm, own=int(new.own))).inserted_primary_key[0])
-    empty = {name: sa.case((series.c[name].is_(None), new.facts[name]), else_=series.c[name]) if name == "series_number"
-             else sa.case((series.c[name] == "", new.facts[name]), else_=series.c[name])
-             for name in FACTS if new.facts.get(name) not in (None, "")}
-    conn.execute(series.update().where(series.c.id == series_id).values(
-        changes=series.c.changes + 1, state=sa.case((series.c.state == "parked", "parked"), else_="open"), last_at=now, last_mono=mono,
-        first_mono=sa.case(((series.c.boot_id == boot) & (series.c.state == "open"), series.c.first_mono), else_=mono), boot_id=boot,
-        last_association_id=new.association_id, calling_ae=new.calling_ae or series.c.calling_ae, **empty))
-    return Admission(kind, series_id, instance_id)
+        series_instances=new.series_instances, position_mm=new.position_mm, own=int(new.own))
+    _GROWN.rows(conn, grown=head.id, at=now, mono=mono, boot=boot, by=new.association_id, caller=new.calling_ae or head.calling_ae)
+    empty = {name: new.facts[name] for name, value in zip(FACTS, head.facts, strict=True)
+             if value in (None, "") and new.facts.get(name) not in (None, "")}
+    if empty:
+        conn.execute(series.update().where(series.c.id == head.id).values(empty))
+    return Admission(kind, head.id, int(instance_id))
 
 
-def _series_row(conn: sa.Connection, new: ReceivedInstance, mono: float, boot: str, now: str) -> int:
-    found = conn.execute(sa.select(series.c.id).where(series.c.study_uid == new.study_uid, series.c.series_uid == new.series_uid)).scalar()
-    if found is not None:
-        return int(found)
-    row = series.insert().values(study_uid=new.study_uid, series_uid=new.series_uid, first_at=now, last_at=now, first_mono=mono,
-                                 last_mono=mono, boot_id=boot, calling_ae=new.calling_ae, state="open", revision=0, changes=0)
-    return int(conn.execute(row).inserted_primary_key[0])
+def _series_head(conn: sa.Connection, new: ReceivedInstance, mono: float, boot: str, now: str) -> _Head:
+    wanted = {"study_uid": new.study_uid, "series_uid": new.series_uid}
+    if not (found := _SERIES.rows(conn, **wanted)):
+        conn.execute(_NEW_SERIES, dict(wanted, first_at=now, last_at=now, first_mono=mono, last_mono=mono, boot_id=boot,
+                                       calling_ae=new.calling_ae, state="open", revision=0, changes=0))
+        found = _SERIES.rows(conn, **wanted)
+    number, calling_ae, *facts = found[0]
+    return _Head(number, calling_ae, tuple(facts))
 
 
 def is_result_object(conn: sa.Connection, sop_uid: str) -> bool:
     """Whether this node rendered that SOP instance."""
-    return conn.execute(sa.select(result_object.c.id).where(result_object.c.sop_uid == sop_uid)).first() is not None
+    return bool(_RESULT_OBJECT.rows(conn, sop_uid=sop_uid))
 
 
 def is_result_series(conn: sa.Connection, series_uid: str) -> bool:
     """Whether this node derived that Series Instance UID."""
-    return conn.execute(sa.select(result_series.c.series_uid).where(result_series.c.series_uid == series_uid)).first() is not None
+    return bool(_RESULT_SERIES.rows(conn, series_uid=series_uid))
 
 
 def open_series(conn: sa.Connection) -> Sequence[Any]:

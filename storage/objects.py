@@ -16,6 +16,8 @@ from pathlib import Path
 _counter = itertools.count()
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
 DURABILITIES = ("default", "full", "os")
+MAX_PIECES = 512
+"""Pieces of one `PartFile.write`; Linux takes 1024 (IOV_MAX)."""
 
 
 def _hash(uid: str) -> str:
@@ -58,14 +60,22 @@ class PartFile:
         self._committed = False
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Append `data` whole; OSError when the disk is full."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._handle, view):]
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append `pieces` (at most MAX_PIECES) whole, in one call of the system; OSError when the disk is full."""
+        left = sum(map(len, pieces)) - os.writev(self._handle, pieces)
+        if left:  # a short write: the rest, or the reason why not
+            rest = memoryview(b"".join(pieces))[-left:]
+            while rest:
+                rest = rest[os.write(self._handle, rest):]
 
     def commit(self, study_uid: str, series_uid: str, sop_uid: str, digest: str, another_version: bool = False) -> str:
-        """Sync, rename into place, sync the directory; the relative path. The file is durable when this returns."""
+        """`place`, and its directory synced: the file is durable when this returns. The relative path."""
+        relative = self.place(study_uid, series_uid, sop_uid, digest, another_version)
+        self._store.sync_folders([relative])
+        return relative
+
+    def place(self, study_uid: str, series_uid: str, sop_uid: str, digest: str, another_version: bool = False) -> str:
+        """Sync the bytes and rename into place; the relative path. The name is durable after `ObjectStore.sync_folders`."""
         relative = object_path(study_uid, series_uid, sop_uid, digest, another_version)
         target = self._store.root / relative
         synced = self._store.durability != "os"
@@ -77,8 +87,6 @@ class PartFile:
         self._close()
         os.rename(self.path, target)
         self._committed = True
-        if synced:
-            sync_directory(target.parent)
         return relative
 
     def discard(self) -> None:
@@ -122,6 +130,12 @@ class ObjectStore:
         if len(self._folders) > 10_000:
             self._folders.clear()
         self._folders.update(above)
+
+    def sync_folders(self, relatives: Iterable[str]) -> None:
+        """Make the names of placed files durable, each directory once."""
+        if self.durability != "os":
+            for folder in {relative.rpartition("/")[0] for relative in relatives}:
+                sync_directory(self.root / folder)
 
     def path(self, relative: str) -> Path:
         """Absolute path of a stored object; ValueError when `relative` would leave the store."""

@@ -48,7 +48,7 @@ def command(
             print_table(f"deliver.mode: shadow kept {len(kept)} objects back; with live, mediqa delivery retry --destination NAME sends them",
                         columns, [[k[c] for c in columns] for k in kept], ("score",))
         return
-    rows = [configuration(settings), port(settings), disk(settings), database(settings), *access(settings), *waits(settings), model(settings),
+    rows = [configuration(settings), port(settings), *tls(settings), disk(settings), database(settings), *access(settings), *waits(settings), model(settings),
             *destinations(settings), *unserved_callers(settings), mode(settings)]
     if json:
         print_json({"ok": not any(r.state == BAD for r in rows), "checks": [r.to_json() for r in rows]})
@@ -97,6 +97,18 @@ def receiver(settings: Any) -> dict[str, Any] | None:
         return {"port": int(found["port"]), "pid": int(found["pid"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def tls(settings: Any) -> list[Row]:
+    """The files of receive.tls, where a certificate is named."""
+    from node.receive.tls import TlsError, listener_context
+
+    try:
+        context = listener_context(settings)
+    except TlsError as error:
+        return [Row("tls", BAD, str(error))]
+    who = "a peer must show a certificate" if settings.receive.tls.trust else "any peer"
+    return [] if context is None else [Row("tls", OK, f"TLS 1.2 or newer on receive.port; {who}")]
 
 
 def disk(settings: Any) -> Row:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from node.receive import lean  # noqa: F401  before anything imports pydicom
+
 import argparse
 import errno
 import json
@@ -20,6 +23,7 @@ from node.log import configure, event, tell_unexpected
 from node.receive.indexing import header_reader
 from node.receive.scp import Receiver
 from node.receive.session import ACTOR
+from node.receive.tls import TlsError, listener_context
 from storage import clock, index
 from storage.audit_log import AuditKeyError, AuditLog
 from storage.database import DatabaseTooNew, migrate, node_id, open_engine
@@ -71,6 +75,10 @@ def run(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ready = config.data_folder / READY
+    try:
+        tls = listener_context(config)
+    except TlsError as error:
+        raise CannotStart(str(error), WRONG_USE) from None
     engine, store, audit = open_storage(config)
     start_id = uuid.uuid4().hex
     close_lost(engine, audit, start_id)
@@ -78,13 +86,13 @@ def run(config: Config) -> int:
     found = reconcile(engine, store, header_reader(engine, device_uid), audit)
     event(log, "files and rows agree", adopted=len(found.adopted), lost=len(found.lost), unreadable=len(found.unreadable),
           parts=found.parts)
-    receiver = Receiver(config, engine, store, audit, start_id, device_uid)
+    receiver = Receiver(config, engine, store, audit, start_id, device_uid, tls)
     listen(receiver, config)
     try:
         with engine.begin() as conn:
             audit.append(conn, "application-start", ACTOR, start_id=start_id, port=receiver.port, configuration=config.digest)
         write_ready(ready, receiver.port)
-        event(log, "listening", port=receiver.port, ae_title=config.receive.ae_title)
+        event(log, "listening", port=receiver.port, ae_title=config.receive.ae_title, path=config.receive.path, tls=tls is not None)
         stop.wait()
     finally:
         ready.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ CONTEXT_NAME = Rejection(1, 1, 2, "application context name not supported")
 CALLING_AE = Rejection(1, 1, 3, "calling AE title or its network is not on the allow-list")
 CALLED_AE = Rejection(1, 1, 7, "called AE title is not ours")
 CONGESTION = Rejection(2, 3, 1, "the node cannot write its database")
-LIMIT = Rejection(2, 3, 2, "as many associations as receive.max_associations are open")
+LIMIT = Rejection(2, 3, 2, "as many associations as receive.max_associations or max_per_address are open")
 SPACE = Rejection(2, 3, 2, "no space left")
 
 

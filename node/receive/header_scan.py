@@ -30,7 +30,7 @@ PREAMBLE, GROUP_LENGTH = 132, 12
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 """Deflated Explicit VR Little Endian, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate (PS3.5 A.5, A.9, A.11)."""
 
-_TAGS = {
+TAGS = {
     "sop_class_uid": 0x00080016, "sop_uid": 0x00080018, "series_date": 0x00080021, "modality": 0x00080060,
     "manufacturer": 0x00080070, "station": 0x00081010, "description": 0x0008103E, "manufacturer_model": 0x00081090,
     "body_part": 0x00180015, "device_serial": 0x00181000, "protocol": 0x00181030, "contributing_equipment": 0x0018A001,
@@ -38,7 +38,8 @@ _TAGS = {
     "instance_number": 0x00200013, "position": 0x00200032, "orientation": 0x00200037, "images_in_acquisition": 0x00201002,
     "series_instances": 0x00201209, "number_of_frames": 0x00280008,
 }
-_LAST = max(_TAGS.values())
+LAST = max(TAGS.values())
+"""Reading stops behind this element."""
 _INTEGER = re.compile(r"\s*[+-]?\d{1,10}\s*")
 
 
@@ -110,7 +111,7 @@ def scan(file: BinaryIO, transfer_syntax: str) -> Header | None:
         if transfer_syntax in DEFLATED:
             file = _inflated(file)
         ds = read_dataset(file, transfer_syntax == ImplicitVRLittleEndian, transfer_syntax != ExplicitVRBigEndian,
-                          stop_when=lambda tag, vr, length: tag > _LAST, specific_tags=list(_TAGS.values()))
+                          stop_when=lambda tag, vr, length: tag > LAST, specific_tags=list(TAGS.values()))
         return _header(ds)
     except OSError:
         raise
@@ -144,7 +145,7 @@ def _header(ds: Dataset) -> Header:
 
 def _value(ds: Dataset, name: str) -> Any:
     try:
-        return ds[_TAGS[name]].value
+        return ds[TAGS[name]].value
     except Exception:  # absent, or a value that does not fit its VR
         return None
 

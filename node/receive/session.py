@@ -75,14 +75,14 @@ class Sessions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[Any, Session | None] = {}
+        self._open: dict[Any, str] = {}  # its host
 
-    def take(self, assoc: Any, limit: int) -> bool:
-        """Reserves a place for `assoc` unless `limit` are taken; True when it has one."""
+    def take(self, assoc: Any, host: str, limit: int, per_host: int) -> bool:
+        """Reserves a place for `assoc` unless `limit` are taken, or `per_host` by its host; True when it has one."""
         with self._lock:
-            if len(self._open) >= limit:
+            if len(self._open) >= limit or list(self._open.values()).count(host) >= per_host:
                 return False
-            self._open[assoc] = None
+            self._open[assoc] = host
             return True
 
     def leave(self, assoc: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from node.cli import app, check
-from node.config import Config
+from node.config import Config, Tls
 from node.receive.__main__ import open_storage
 from storage.schema import delivery, revision, series
 from storage.senders import keep_habit
@@ -179,3 +179,11 @@ def test_the_model_row_is_about_installed_weights(tmp_path: Path, monkeypatch: p
     (tmp_path / "weights" / "mediqa-compact.json").write_text('{"version": "7"}', encoding="utf-8")
     assert check.model(Config()) == check.Row("model", check.OK, "engine.profile is mediqa-compact 7")
     assert check.model(Config(engine={"profile": "mediqa-other"})).state == check.BAD
+
+
+def test_tls_files(tmp_path: Path) -> None:
+    settings = configuration(tmp_path)
+    assert check.tls(settings) == []
+    broken = settings.model_copy(update={"receive": settings.receive.model_copy(update={"tls": Tls(certificate="absent.pem")})})
+    [row] = check.tls(broken)
+    assert (row.state, "receive.tls.certificate" in row.text) == (check.BAD, True)

@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from storage import results, senders
 from storage.audit_log import AuditLog
-from storage.database import DatabaseTooNew, alembic_config, foreign_tables_aside, migrate, node_id, open_engine, readonly
+from storage.database import DatabaseTooNew, alembic_config, foreign_tables_aside, migrate, newest_version, node_id, open_engine, readonly
 from storage.index import ReceivedInstance, admit, freeze_revision
 from storage.schema import metadata
 
@@ -40,6 +41,10 @@ def test_migrations_make_the_tables_that_the_program_uses(engine: sa.Engine) -> 
         assert compare_metadata(MigrationContext.configure(conn, opts={"include_object": foreign_tables_aside}), metadata) == []
         for name, table in metadata.tables.items():
             assert columns(conn, name) == [c.name for c in table.columns]
+
+
+def test_the_newest_version_is_told_without_alembic() -> None:
+    assert newest_version() == ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 def test_a_migration_does_not_follow_later_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ QUICK = "quiet: 0.5, contiguous: 0.5, announced: 0.5"
 
 
 @cache
-def _empty_database() -> bytes:
+def empty_database() -> bytes:
     """A database at this program's version, made once."""
     with tempfile.TemporaryDirectory() as folder:
         engine = open_engine(Path(folder) / "node.db")
@@ -57,7 +57,7 @@ class Bench:
         self.configure(mode)
         if not self.config.database_target.exists():
             self.config.data_folder.mkdir(mode=0o700)
-            self.config.database_target.write_bytes(_empty_database())
+            self.config.database_target.write_bytes(empty_database())
         self.engine = open_engine(self.config.database_target)
         self.store = ObjectStore(self.config.data_folder / "objects", "os")
         self.process: ForkedProcess | None = None

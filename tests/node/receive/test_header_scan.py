@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.datadict import dictionary_VR
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from node.receive.header_scan import MAX_INFLATED, along_normal, plain_text, scan, scan_file, whole_number
+from node.receive.quick_scan import HEAD, quick_scan
 from tests.support.receiver import encoded
 from tests.support.small_objects import CT, image, write
 
@@ -90,7 +92,8 @@ def test_position_along_the_normal() -> None:
 @given(st.binary(max_size=400), st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian,
                                                   DeflatedExplicitVRLittleEndian]))
 def test_any_bytes_are_survived(data: bytes, syntax: str) -> None:
-    scan(BytesIO(data), syntax)
+    full, quick = scan(BytesIO(data), syntax), quick_scan(data, syntax)
+    assert quick is None or quick == full
 
 
 @settings(max_examples=100, deadline=None)
@@ -98,7 +101,38 @@ def test_any_bytes_are_survived(data: bytes, syntax: str) -> None:
 def test_any_changed_byte_is_survived(place: int, value: int) -> None:
     data = bytearray(DATA)
     data[place % len(data)] = value
-    scan(BytesIO(bytes(data)), ExplicitVRLittleEndian)
+    full, quick = scan(BytesIO(bytes(data)), ExplicitVRLittleEndian), quick_scan(data, ExplicitVRLittleEndian)
+    assert quick is None or quick == full
+
+
+def test_the_quick_look_says_the_same_or_nothing() -> None:
+    ds = image(CT, number=7, SeriesDescription="Thorax\\x", SeriesNumber=3, ImagesInAcquisition=9, Manufacturer=" A  ", AcquisitionNumber=None,
+               StationName="", ImagePositionPatient=[1.5, -2, 30.25])
+    data = encoded(ds, ExplicitVRLittleEndian)
+    assert quick_scan(data, ExplicitVRLittleEndian) == scan(BytesIO(data), ExplicitVRLittleEndian)
+    assert quick_scan(data, JPEG2000Lossless).sop_uid == ds.SOPInstanceUID
+    for syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+        assert quick_scan(data, syntax) is None
+    for odd in ({"SeriesDescription": "T\u00e4"}, {"SOPInstanceUID": "1.2.x"},
+                {"ContributingEquipmentSequence": [pydicom.Dataset()]}, {"ImageComments": "x" * 5, "StudyDescription": "x" * 64, "Manufacturer": "\t"}):
+        ds = image(CT)
+        for name, value in odd.items():
+            ds[name] = pydicom.DataElement(name, dictionary_VR(name), value, validation_mode=0)
+        ds.SpecificCharacterSet = "ISO_IR 100"
+        assert quick_scan(encoded(ds, ExplicitVRLittleEndian), ExplicitVRLittleEndian) is None
+    data = encoded(image(CT, number=98765432, ImagePositionPatient=["1", "7", "2"]), ExplicitVRLittleEndian)
+    for right, wrong in ((b"98765432", b"9876543z"), (b"1\\7\\2", b"1\\x\\2")):
+        assert data.count(right) == 1 and quick_scan(data.replace(right, wrong), ExplicitVRLittleEndian) is None
+    assert quick_scan(data[:400], ExplicitVRLittleEndian) is None and quick_scan(b"", ExplicitVRLittleEndian) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=120), st.integers(0, 700))
+def test_the_quick_look_never_says_something_else(change: bytes, place: int) -> None:
+    data = bytearray(DATA)
+    data[place:place + len(change)] = change
+    quick = quick_scan(data, ExplicitVRLittleEndian)
+    assert quick is None or quick == scan(BytesIO(bytes(data)), ExplicitVRLittleEndian)
 
 
 DATA = encoded(image(CT, rows=8), ExplicitVRLittleEndian)
@@ -112,6 +146,8 @@ def test_files(name: str) -> None:
     assert found is not None
     assert (found.header.sop_uid, found.header.study_uid) == (ds.SOPInstanceUID, ds.StudyInstanceUID)
     assert found.transfer_syntax == ds.file_meta.TransferSyntaxUID
+    quick = quick_scan(path.read_bytes()[found.offset:][:HEAD], found.transfer_syntax)
+    assert quick is None or quick == found.header
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:

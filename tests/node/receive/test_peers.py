@@ -24,11 +24,11 @@ SYNTAX = {"jpeg-lossless": ("1.2.840.10008.1.2.4.70", "-xs"), "jpeg-ls": ("1.2.8
           "explicit": ("1.2.840.10008.1.2.1", "-xe"), "jpeg-2000": ("1.2.840.10008.1.2.4.90", "-xv")}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module", params=["fast", "stock"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     if shutil.which("storescu") is None:
         pytest.fail("DCMTK is absent: run scripts/peers")
-    with ReceiverUnderTest(configuration(tmp_path_factory.mktemp("receiver"))) as receiver:
+    with ReceiverUnderTest(configuration(tmp_path_factory.mktemp("receiver"), receive={"path": request.param})) as receiver:
         yield receiver
 
 
@@ -79,3 +79,16 @@ def test_dcmtk_is_told_the_reason_of_a_rejection(site: ReceiverUnderTest, option
 
 def test_dcmtk_echo(site: ReceiverUnderTest) -> None:
     subprocess.run(["echoscu", "-aet", "SENDER", "-aec", "MEDIQA", "127.0.0.1", str(site.port)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("path", ["fast", "stock"])
+def test_dcmtk_over_tls(tmp_path: Path, path: str, certificate: Path) -> None:
+    pair = str(certificate / "key.pem"), str(certificate / "cert.pem")
+    tls = {"certificate": pair[1], "key": pair[0], "trust": pair[1]}
+    file = write(image(CT, rows=300), tmp_path / "a.dcm")
+    with ReceiverUnderTest(configuration(tmp_path, receive={"path": path, "tls": tls})) as site:
+        subprocess.run(["storescu", "-aet", "SENDER", "-aec", "MEDIQA", "+tls", *pair, "-ic", "127.0.0.1", str(site.port), str(file)], check=True,
+                       timeout=60, capture_output=True)
+        done = subprocess.run(["storescu", "-aet", "SENDER", "-aec", "MEDIQA", "127.0.0.1", str(site.port), str(file)], timeout=60,
+                              capture_output=True)
+        assert done.returncode != 0 and len(site.stored()) == 1

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from node.cli.send import Outcome, find_files
@@ -89,6 +90,17 @@ def test_starts_stops_and_tells(process: Process, tmp_path: Path) -> None:
     assert modes == {0}
 
 
+def test_it_is_small_and_knows_itself(process: Process) -> None:
+    process.start()
+    process.end()
+    process.start()  # its tables are there: what makes them is not loaded
+    assert psutil.Process(process.running.pid).memory_info().rss < 80e6
+    code = ("from node.receive import lean; from pathlib import Path; from node.receive.__main__ import own_device_uid; "
+            "from storage.database import open_engine; import sys; print(own_device_uid(open_engine(Path(sys.argv[1]))))")
+    done = subprocess.run([sys.executable, "-c", code, str(process.data / "node.db")], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("2.25.")  # the loop guard needs it, and nothing that is left out for size
+
+
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -106,6 +118,13 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
     done = process.popen()
     _, log = done.communicate(timeout=30)
     assert done.returncode == 2 and log.count("\n") == 1 and ":3:28: receive.port: is 99999" in log
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.config.write_text(process.config.read_text().replace("receive: {", "receive: {tls: {certificate: absent.pem}, "), encoding="utf-8")
+    _, log = (done := process.popen()).communicate(timeout=30)
+    assert done.returncode == 2 and "receive.tls.certificate" in json.loads(log.splitlines()[-1])["message"] and "Traceback" not in log
 
 
 def test_a_data_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:

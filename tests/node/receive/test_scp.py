@@ -28,13 +28,13 @@ from tests.support.ports import wait_for
 from tests.support.receiver import ReceiverUnderTest, association, configuration, encoded, raw_store, rejection
 from tests.support.small_objects import CT, image
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.usefixtures("path")]
 
 EXPLICIT = [(CT, ExplicitVRLittleEndian)]
 
 
 @pytest.fixture
-def site(tmp_path: Path):
+def site(tmp_path: Path, path: str):
     with ReceiverUnderTest(configuration(tmp_path)) as receiver:
         yield receiver
 
@@ -205,7 +205,7 @@ def test_database_failure_invites_a_retry(site: ReceiverUnderTest, monkeypatch: 
 
 @pytest.mark.parametrize(("code", "status"), [(errno.ENOSPC, 0xA700), (errno.EIO, 0xA700), (errno.EBADF, 0x0110)])
 def test_disk_errors(site: ReceiverUnderTest, monkeypatch: pytest.MonkeyPatch, code: int, status: int) -> None:
-    def fail(self: PartFile, data: bytes) -> None:
+    def fail(self: PartFile, *pieces: bytes) -> None:
         raise OSError(code, "scratch")
     with monkeypatch.context() as broken:
         broken.setattr(PartFile, "write", fail)

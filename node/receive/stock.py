@@ -1,7 +1,7 @@
-"""pynetdicom's upper layer with the bounds that it lacks: every read has a deadline and a limit, time-outs follow the monotonic clock.
+"""The stock path (receive.path: stock): pynetdicom's upper layer and DIMSE with the bounds that they lack, for peers that need it.
 
-What stays pynetdicom's: PDU coding, the state machine of PS3.8 9.2, one thread per association. What is ours: sockets, the answer to an
-association request, serving of requests, counting of connections.
+What stays pynetdicom's: PDU coding, the state machine of PS3.8 9.2, two threads per association. What is ours: every read has a deadline
+and a limit, time-outs follow the monotonic clock, the answer to an association request, and data sets go to a `Spool`.
 """
 
 from __future__ import annotations
@@ -9,36 +9,31 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from io import BytesIO
+from typing import Any
 
 from pynetdicom import _config, evt
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.timer import Timer
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AssociationSocket, RequestHandler
 
 from node.log import event
-from node.receive.admission import MAX_UID
-from node.receive.application_entity import Rejection, negotiate
+from node.receive import limits
+from node.receive.admission import MAX_UID, Command
+from node.receive.application_entity import negotiate
+from node.receive.connection import prepare, quick_ack, secured
+from node.receive.header_scan import uid_text
+from node.receive.listener import Listener, Path, Service
+from node.receive.spool import Spool
+from node.receive.upper_layer import Reason, abort
 
 log = logging.getLogger("node.receive")
 
-MAX_ASSOCIATE = 2**20
-"""Bytes of an A-ASSOCIATE-RQ; 128 contexts with all transfer syntaxes need less than half."""
-PDU_TOLERANCE = 16384
-"""Bytes by which a P-DATA-TF may exceed what we announced; some senders do not count the header."""
-HANDSHAKE_SECONDS = 10.0
-LEAST_RATE = 1024.0
-"""Bytes per second that a PDU must make, besides its 10 seconds."""
-INVALID_PARAMETER = b"\x07\x00\x00\x00\x00\x04\x00\x00\x02\x06"
-"""A-ABORT by the service provider, reason: invalid PDU parameter value (PS3.8 9.3.8)."""
-SPARE_CONNECTIONS = 32
-"""Connections beyond max_associations that may wait for their association request."""
-BACKLOG = 128
-
-_config.LOG_HANDLER_LEVEL = "none"
 _config.VALIDATORS["UI"] = lambda value: (True, "")  # a malformed UID is an answer of the service, not an abort
 
 
@@ -63,9 +58,7 @@ class BoundedSocket(AssociationSocket):
 
     def __init__(self, assoc: Association, client_socket: socket.socket, max_pdu: int, timeout: float) -> None:
         super().__init__(assoc, client_socket=client_socket)
-        self._max_pdu, self._timeout = max_pdu + PDU_TOLERANCE, timeout
-        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._max_pdu, self._timeout = max_pdu + limits.PDU_TOLERANCE, timeout
         client_socket.settimeout(timeout)
 
     def recv(self, nr_bytes: int) -> bytearray:
@@ -73,10 +66,10 @@ class BoundedSocket(AssociationSocket):
         sock = self.socket
         if sock is None:
             raise OSError("closed")
-        if nr_bytes > (self._max_pdu if self._assoc.is_established else MAX_ASSOCIATE):
-            sock.sendall(INVALID_PARAMETER)
+        if nr_bytes > (self._max_pdu if self._assoc.is_established else limits.MAX_ASSOCIATE):
+            sock.sendall(abort(Reason.INVALID_PARAMETER))
             raise OSError("PDU is longer than announced")
-        deadline = time.monotonic() + HANDSHAKE_SECONDS + nr_bytes / LEAST_RATE
+        deadline = time.monotonic() + limits.HANDSHAKE_SECONDS + nr_bytes / limits.LEAST_RATE
         data, have = bytearray(nr_bytes), 0
         view = memoryview(data)
         try:
@@ -113,22 +106,68 @@ class BoundedSocket(AssociationSocket):
             self._assoc.dul.to_user_queue.put(None)
 
 
-def quick_ack(sock: socket.socket) -> None:
-    """Acknowledges at once; the option is not sticky. A sender with Nagle's algorithm else waits 40 ms for each PDU."""
-    if hasattr(socket, "TCP_QUICKACK"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+class _Command(BytesIO):
+    """A command set of bounded size."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > limits.MAX_COMMAND:
+            raise ValueError("command set is too large")
+        return super().write(data)
 
 
-class Service(Protocol):
-    """What the transport asks of the receiver. All but `free` may be called by many threads at once."""
+class _Sink(BytesIO):
+    """Stands where pynetdicom collects a data set; what it writes goes to a spool, made when the command is known."""
 
-    max_pdu: int
-    network_timeout: float
+    def __init__(self, assoc: ReceiverAssociation, message: DIMSEMessage) -> None:
+        super().__init__()
+        self._assoc, self._message = assoc, message
+        self.spool: Spool | None = None
 
-    def judge(self, assoc: ReceiverAssociation) -> Rejection | None: ...
-    def equip(self, assoc: ReceiverAssociation) -> None: ...
-    def store(self, assoc: ReceiverAssociation, request: C_STORE, context: Any) -> tuple[int, str]: ...
-    def ended(self, assoc: ReceiverAssociation) -> None: ...
+    def write(self, data: Any) -> int:
+        if self.spool is None:
+            if not isinstance(self._message, C_STORE_RQ):
+                raise ValueError("a data set without a C-STORE request")
+            self.spool = self._assoc.spool(self._message.context_id, self._message.command_set)
+        self.spool.write(data)
+        return len(data)
+
+    def discard(self) -> None:
+        if self.spool is not None:
+            self.spool.discard()
+
+
+class SpoolingDimse(DIMSEServiceProvider):
+    """DIMSE provider whose messages carry a `_Sink` for their data set."""
+
+    _sink: _Sink | None = None
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Collects the fragments; a message that cannot be understood aborts the association (PS3.8 9.3.8)."""
+        if self.message is None:
+            self.message = DIMSEMessage()
+            self.message.encoded_command_set = _Command()
+            self._sink = _Sink(self.assoc, self.message)
+            self.message.data_set = self._sink
+        try:
+            super().receive_primitive(primitive)
+        except Exception:
+            self.discard()
+            self.dul.event_queue.put("Evt19")
+        if self.message is None:
+            self._sink = None  # complete: it belongs to the request now
+
+    def discard(self) -> None:
+        """Removes what an ended association left half-way: the object in flight and those that nobody will answer."""
+        sink, self._sink, self.message = self._sink, None, None
+        if sink is not None:
+            sink.discard()
+        while True:
+            _, request = self.get_msg(block=False)
+            if request is None:
+                return
+            waiting = getattr(request, "DataSet", None)
+            if isinstance(waiting, _Sink):
+                waiting.discard()
 
 
 class ReceiverAcse(ACSE):
@@ -138,7 +177,8 @@ class ReceiverAcse(ACSE):
         assoc: Any = self.assoc
         request = self.requestor.primitive
         self.requestor.ae_title = request.calling_ae_title
-        rejection = assoc.service.judge(assoc)
+        rejection = assoc.service.judge(assoc, request.calling_ae_title.strip(), request.called_ae_title.strip(),
+                                        str(request.application_context_name))
         if rejection is not None:
             self.send_reject(rejection.result, rejection.source, rejection.reason)
             evt.trigger(assoc, evt.EVT_REJECTED, {})
@@ -149,6 +189,7 @@ class ReceiverAcse(ACSE):
         assoc._rejected_cx = [c for c in answers if c.result != 0]
         self.send_accept()
         evt.trigger(assoc, evt.EVT_ACCEPTED, {})
+        assoc._server.connections.associated(assoc.address)
         assoc.is_established = True
         evt.trigger(assoc, evt.EVT_ESTABLISHED, {})
 
@@ -156,11 +197,12 @@ class ReceiverAcse(ACSE):
 class ReceiverAssociation(Association):
     """An acceptor that serves C-ECHO and C-STORE and tells the receiver when it ends, however it ends."""
 
-    def __init__(self, ae: Any, service: Service, peer: str) -> None:
+    def __init__(self, ae: Any, service: Service, address: tuple[Any, ...]) -> None:
         super().__init__(ae, "acceptor")
-        self.service, self.peer = service, peer
+        self.service, self.address = service, address
         self.session: Any = None
         self.busy = False
+        self.dimse = SpoolingDimse(self)
         self.acse = ReceiverAcse(self)
         for name in ("_idle_timer", "artim_timer"):
             timer = MonotonicTimer(getattr(self.dul, name).timeout)
@@ -170,16 +212,37 @@ class ReceiverAssociation(Association):
         try:
             super().run_reactor()
         except Exception as error:
-            event(log, "association failed", logging.ERROR, error, peer=self.peer)
+            event(log, "association failed", logging.ERROR, error, peer=self.address[0])
         finally:
-            self.service.ended(self)
+            self.dimse.discard()
+            try:
+                self.service.ended(self)
+            finally:
+                self._server.connections.leave(self.address)
+
+    def _wanted(self, context_id: int, request: Any) -> Command:
+        """`request` is a primitive or a command set: both name their elements alike."""
+        return Command(uid_text(getattr(request, "AffectedSOPClassUID", None)), uid_text(getattr(request, "AffectedSOPInstanceUID", None)),
+                       str(self._accepted_cx[context_id].abstract_syntax))
+
+    def spool(self, context_id: int, request: Any) -> Spool:
+        """For the data set of a C-STORE request."""
+        return self.service.spool(self, self._wanted(context_id, request), str(self._accepted_cx[context_id].transfer_syntax[0]))
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
-        context = self._accepted_cx.get(context_id)
+        try:
+            self._serve(msg, context_id, self._accepted_cx.get(context_id))
+        finally:
+            if isinstance(sink := getattr(msg, "DataSet", None), _Sink):
+                sink.discard()
+        self.dul._idle_timer.restart()  # idle is only what we wait for the peer
+
+    def _serve(self, msg: Any, context_id: int, context: Any) -> None:
         if context is not None and isinstance(msg, C_STORE) and msg.MessageID is not None and msg.MessageIDBeingRespondedTo is None:
             self.busy = True
             try:
-                status, comment = self.service.store(self, msg, context)
+                spool = getattr(msg.DataSet, "spool", None) or self.spool(context_id, msg)
+                status, comment = self.service.store(self, self._wanted(context_id, msg), str(context.transfer_syntax[0]), spool)
                 self._respond(msg, context_id, status, comment)
             finally:
                 self.busy = False
@@ -187,7 +250,6 @@ class ReceiverAssociation(Association):
             super()._serve_request(msg, context_id)
         else:
             self.abort()
-        self.dul._idle_timer.restart()  # idle is only what we wait for the peer
 
     def _respond(self, request: C_STORE, context_id: int, status: int, comment: str) -> None:
         response = C_STORE()
@@ -203,17 +265,25 @@ class ReceiverAssociation(Association):
             self.dimse.send_msg(response, context_id)
 
 
-class ReceiverHandler(RequestHandler):
+class StockHandler(RequestHandler, Path):
     """Makes one association of one connection."""
 
-    server: ReceiverServer
+    server: Listener
+    leaves_garbage = True
+
+    def handle(self) -> None:
+        """Starts the association's threads, after the TLS handshake; OSError where that fails."""
+        self.request = secured(self.request, self.server.tls)
+        super().handle()
 
     def _create_association(self) -> Association:
         server = self.server
-        assoc = ReceiverAssociation(self.ae, server.service, self.client_address[0])
+        receive = server.service.config.receive
+        assoc = ReceiverAssociation(self.ae, server.service, self.client_address)
         assoc._server = server
         assoc.name = f"AcceptorThread@{self.client_address[0]}:{self.client_address[1]}"
-        assoc.set_socket(BoundedSocket(assoc, self.request, server.service.max_pdu, server.service.network_timeout))
+        prepare(self.request)
+        assoc.set_socket(BoundedSocket(assoc, self.request, receive.max_pdu, receive.network_timeout))
         assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
         assoc.acceptor.ae_title = server.ae_title
         assoc.acceptor.address_info, assoc.requestor.address_info = self.local, self.remote
@@ -223,27 +293,4 @@ class ReceiverHandler(RequestHandler):
         for kind, handler in server._handlers.items():
             if kind.is_intervention and handler:
                 assoc.bind(kind, *handler)
-        server.service.equip(assoc)
         return assoc
-
-
-class ReceiverServer(ThreadedAssociationServer):
-    """The listener. Connections are counted apart from associations, so that silent ones cannot lock senders out."""
-
-    request_queue_size = BACKLOG
-    daemon_threads = True
-
-    def __init__(self, *args: Any, service: Service, max_connections: int, connections: Callable[[], int], **more: Any) -> None:
-        self.service, self._max, self._connections = service, max_connections, connections
-        super().__init__(*args, request_handler=ReceiverHandler, **more)
-        self.ae._servers.append(self)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Closes a connection over the limit before it costs a thread."""
-        if self._connections() < self._max:
-            return True
-        event(log, "connection closed: too many wait for an association", logging.WARNING, peer=client_address[0])
-        return False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        event(log, "connection failed", logging.WARNING, peer=client_address[0])

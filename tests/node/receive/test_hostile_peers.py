@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from node.receive import transport
-from node.receive.transport import MonotonicTimer
+from node.receive import limits
+from node.receive.stock import MonotonicTimer
 from tests.support.ports import wait_for
 from tests.support.receiver import ReceiverUnderTest, association, configuration
 from tests.support.small_objects import CT, image
@@ -20,8 +20,8 @@ EXPLICIT = [(CT, "1.2.840.10008.1.2.1")]
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transport, "HANDSHAKE_SECONDS", 0.5)
+def site(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 0.5)
     with ReceiverUnderTest(configuration(tmp_path, receive={"max_associations": 2, "acse_timeout": 1.0})) as receiver:
         yield receiver
 
@@ -96,7 +96,7 @@ def test_connect_and_close_leaks_no_threads(site: ReceiverUnderTest) -> None:
 def test_more_connections_than_anyone_needs_are_closed(site: ReceiverUnderTest) -> None:
     crowd = [connect(site.port) for _ in range(60)]
     wait_for(lambda: len(site.receiver._connections) >= 30, 5, "they came")
-    assert len(site.receiver._connections) <= 2 + transport.SPARE_CONNECTIONS + 1
+    assert len(site.receiver._connections) <= 2 + limits.SPARE_CONNECTIONS + 1
     for sock in crowd:
         sock.close()
     wait_for(lambda: serves(site), 10, "and served again")
