@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import psutil
@@ -35,7 +36,7 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-class Receiver:
+class Receiver(ABC):
     """Context manager: a process with an empty store in `folder`. `cpu` seconds so far; `peak` between `watch` and now.
 
     Nothing is removed before the end of the benchmark: ext4 passes over inodes that were freed lately one by one, and every new file after a
@@ -48,13 +49,13 @@ class Receiver:
         self._watch = threading.Event()
         self._most = 0
 
+    @abstractmethod
     def command(self) -> list[str]:
         """Command line; may write what it needs into the folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self) -> int:
         """Objects in the store."""
-        raise NotImplementedError
 
     def __enter__(self) -> Receiver:
         self.folder.mkdir(parents=True)
