@@ -31,7 +31,7 @@ from qa_engine.measures import MEASURE_NAMES  # noqa: E402
 from qa_engine.training.cache import Cache, leave_out, load_caches  # noqa: E402
 from qa_engine.training.calibrate import Predictions, predict  # noqa: E402
 from qa_engine.training.fit import FitSettings, chosen_views, fit  # noqa: E402
-from qa_engine.training.folds import SPLITS  # noqa: E402
+from qa_engine.training.fold_names import FOLDS  # noqa: E402
 from qa_engine.training.pretrain import PretrainSettings, pretrain  # noqa: E402
 
 BEGAN = time.monotonic()
@@ -149,7 +149,7 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("caches", type=Path, nargs="+", help="files of mediqa train simulate")
-    parser.add_argument("--folds", nargs="+", default=[f"subject-{k}" for k in range(SPLITS["subject"])], help="folds that are judged")
+    parser.add_argument("--folds", nargs="+", default=[name for name in FOLDS if name.startswith("subject")], help="folds that are judged")
     parser.add_argument("--steps", type=int, default=60, help="steps with views")
     parser.add_argument("--measure-steps", type=int, default=800, help="steps with measures alone, before them")
     parser.add_argument("--seed", type=int, default=0)
@@ -157,10 +157,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     args = parser.parse_args()
     missing = [str(f) for f in args.caches if not f.is_file()]
-    unknown = [f for f in args.folds if f not in {f"{split}-{k}" for split, count in SPLITS.items() for k in range(count)}]
+    unknown = [f for f in args.folds if f not in FOLDS]
     if missing or unknown:
         print(f"no such file: {missing[0]}; mediqa train simulate writes it" if missing else
-              f"no fold {unknown[0]}: there are subject-0 to subject-3 and source-0 to source-2",
+              f"no fold {unknown[0]}: there are {', '.join(FOLDS)}",
               file=sys.stderr)
         return 2
     chosen = tuple(v for v in VARIANTS if v.name == BASE or not args.variants or any(word in v.name for word in args.variants))

@@ -11,8 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-SPLITS = ("subject", "source")
-SUBJECT_FOLDS, SOURCE_FOLDS = 4, 3
+from qa_engine.training.fold_names import SPLITS
 
 
 def _hash(name: str) -> str:
@@ -26,11 +25,11 @@ def deal(subject: np.ndarray, source: np.ndarray, split: str) -> np.ndarray:
     fold_of: dict[str, int] = {}
     if split == "subject":
         ordered = sorted(of_source, key=lambda s: (of_source[s], _hash(s)))
-        count = min(SUBJECT_FOLDS, len(ordered))
+        count = min(SPLITS["subject"], len(ordered))
         fold_of = {s: k % count for k, s in enumerate(ordered)}
         return np.array([fold_of[str(s)] for s in subject]) if count > 1 else np.full(len(subject), -1)
     sizes = Counter(of_source.values())
-    count = min(SOURCE_FOLDS, len(sizes))
+    count = min(SPLITS["source"], len(sizes))
     if count < 2:
         return np.full(len(subject), -1)
     filled = [0] * count

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.folds import SPLITS, deal
+from benchmarks.folds import deal
 from benchmarks.rows import INDEX, Rows
 from qa_engine.calibration import Calibration
 from qa_engine.model import Model, load_model
+from qa_engine.training.fold_names import SPLITS
 from qa_engine.training.folds import fold_of, load_fold_models
 
 FOLDS = Path(__file__).with_name("fold_weights")
@@ -36,7 +37,7 @@ class Judge:
     @property
     def shipped(self) -> Model:
         """The network that the product uses."""
-        return self.models[SPLITS[0]][0]
+        return self.models["subject"][0]
 
     def _folds(self, rows: Rows, modality: str, split: str) -> np.ndarray:
         """Fold (N,) of the training, -1 for subjects that it never saw."""

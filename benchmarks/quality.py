@@ -23,10 +23,10 @@ import torch  # noqa: E402
 
 from benchmarks import evidence, figures, networks, quality_table  # noqa: E402
 from benchmarks.baselines import METHODS  # noqa: E402
-from benchmarks.folds import SPLITS  # noqa: E402
 from benchmarks.judges import FOLDS, Judge, our_judge  # noqa: E402
 from benchmarks.ours import answer_rows  # noqa: E402
 from benchmarks.rows import FOREIGN, Rows, load_series, make_rows  # noqa: E402
+from qa_engine.training.fold_names import SPLITS  # noqa: E402
 from qa_engine.training.folds import folds_of  # noqa: E402
 
 BEGAN = time.monotonic()

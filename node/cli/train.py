@@ -13,6 +13,7 @@ from node.cli.output import WRONG_USE, JsonOption, QuietOption, fail, print_json
 from node.cli.train_datasets import evaluate_dataset
 from node.cli.train_picture import KindOption, PictureOption, SeverityOption, draw
 from node.cli.train_ratings import finetune
+from qa_engine.training.fold_names import FOLDS
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Make weights: simulate, pretrain, fit, evaluate, finetune, region, envelope.")
 app.command()(finetune)
@@ -22,8 +23,7 @@ OptionalDataOption = Annotated[Path | None, typer.Option("--data", help="Folder 
 CachesArgument = Annotated[list[Path], typer.Argument(help="Files that `mediqa train simulate` wrote.")]
 MODALITIES = ("CT", "MR")
 HEADS = ("dual", "film")
-FOLDS = (*(f"subject-{k}" for k in range(4)), *(f"source-{k}" for k in range(3)))
-"""As in qa_engine.training.folds and network.heads, which are not imported before they are needed."""
+"""As in qa_engine.network.heads, which is not imported before it is needed."""
 
 
 def _said(quiet: bool) -> Any:

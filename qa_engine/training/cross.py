@@ -16,7 +16,7 @@ from qa_engine.model import save_model
 from qa_engine.training.cache import Cache, leave_out
 from qa_engine.training.calibrate import load_predictions, novelty, predict, report
 from qa_engine.training.fit import FitSettings, fit
-from qa_engine.training.folds import SPLITS
+from qa_engine.training.fold_names import SPLITS
 from qa_engine.training.run_log import RunLog
 
 Say = Callable[[str], None]

@@ -12,9 +12,8 @@ import numpy as np
 
 from qa_engine.model import Model, load_model
 from qa_engine.training.dataset import SIMULATED
+from qa_engine.training.fold_names import SPLITS
 
-SPLITS = {"subject": 4, "source": 3}
-"""Split -> number of folds."""
 LARGE = {"CT": ("tcga_chest_set", "ibsi_sts"), "MR": ("ljms", "on2748")}
 """Sources with so many subjects that each is left out alone (folds 0 and 1; MR shares them with smaller ones)."""
 SALT = 122

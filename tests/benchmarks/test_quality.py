@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.baselines import METHODS
 from benchmarks.figures import counted, fixed_coverage, foreign_order, left_out_coverage, method_figures, series_scores
-from benchmarks.folds import SOURCE_FOLDS, SUBJECT_FOLDS, deal
+from benchmarks.folds import deal
 from benchmarks.foreign import foreign_versions
 from benchmarks.judges import our_judge
 from benchmarks.metrics import srcc
@@ -25,6 +25,7 @@ from benchmarks.rows import FOREIGN, Rows, make_rows, mild_rungs
 from qa_engine.calibration import Calibration
 from qa_engine.training.calibrate import SeriesScores
 from qa_engine.training.dataset import simulated_series
+from qa_engine.training.fold_names import SPLITS
 from qa_engine.training.ladder import LADDERS
 from tests.support.data import data_folder
 
@@ -65,7 +66,7 @@ def test_folds_split_subjects_and_sources() -> None:
     subject = np.repeat([f"s{k}" for k in range(30)], 3)
     source = np.repeat([f"site{k % 7 if k < 20 else 0}" for k in range(30)], 3)
     by_subject, by_source = deal(subject, source, "subject"), deal(subject, source, "source")
-    assert len(set(by_subject)) == SUBJECT_FOLDS and len(set(by_source)) == SOURCE_FOLDS
+    assert len(set(by_subject)) == SPLITS["subject"] and len(set(by_source)) == SPLITS["source"]
     for fold, unit in ((by_subject, subject), (by_source, source)):
         assert all(len(set(fold[unit == one])) == 1 for one in np.unique(unit))
     sizes = np.bincount(by_subject) / 3
