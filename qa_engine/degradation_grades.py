@@ -17,7 +17,7 @@ docs/model-card.md are 0.24 and 0.36 as such; makes the probability."""
 GRADES = (0.55, 1.0, 2.0)
 """Mild, moderate and severe begin at these multiples of the half-way amount of the axis."""
 UNITS = {"CT": ("[hnsf'U]", "mm", "[hnsf'U]"), "MR": ("1", "mm", "1")}
-ARTEFACTS = {"CT": ("streak", "ring", "motion"), "MR": ("motion", "ghost", "undersampling")}
+ARTEFACTS = {"CT": ("streak", "ring", "motion"), "MR": ("motion", "ghost", "undersampling", "spike")}
 """Words for the third axis; the side head of the network chooses."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qa_engine.outcome import Severity
 
 NAMES = {"noise": "noise", "blur": "blur", "streak": "streaks", "ring": "rings", "motion": "motion artefacts", "ghost": "ghosts",
-         "undersampling": "undersampling artefacts"}
+         "undersampling": "undersampling artefacts", "spike": "wave patterns"}
 DIFFERENCES = {"noise": "noisier", "structure": "more streaks or ghosts", "blur": "less sharp"}
 """Kind of an outlier slice -> how it differs from the slices around."""
 UNITS = {"[hnsf'U]": "HU", "mm": "mm", "1": "of the tissue signal", "mA.s": "mAs"}
@@ -27,6 +27,7 @@ CAUSES: dict[tuple[str, str], tuple[Parameters, str]] = {
     ("MR", "ghost"): (_SEQUENCE, ""),
     ("MR", "undersampling"): ((("ParallelReductionFactorInPlane", "parallel reduction"), ("PercentSampling", "sampling"),
                                ("NumberOfPhaseEncodingSteps", "phase encoding steps")), ""),
+    ("MR", "spike"): ((), ""),
 }
 """(modality, degradation) -> recorded parameters that bear on it, and what follows from physics alone."""
 ADVICE = {
@@ -40,6 +41,7 @@ ADVICE = {
     ("MR", "motion"): "consider a repeat with shorter or motion-robust acquisition while the patient is there",
     ("MR", "ghost"): "check for periodic movement, flow and the phase correction; consider another phase-encode direction",
     ("MR", "undersampling"): "check acceleration and coil calibration against the protocol",
+    ("MR", "spike"): "have the scanner checked for sparks and radio interference: loose contacts, dry air, the door of the room",
 }
 
 SOFT = {"head": "small differences between grey and white matter", "neck": "small differences between the soft tissues of the neck",
@@ -72,6 +74,9 @@ _SENTENCES: dict[tuple[str, Severity], str] = {
     ("undersampling", Severity.MILD): "Faint aliasing lies over the image.",
     ("undersampling", Severity.MODERATE): "Aliasing may imitate or hide structures, {soft} first.",
     ("undersampling", Severity.SEVERE): "Aliasing imitates or hides structures; {soft} are not shown reliably.",
+    ("spike", Severity.MILD): "Faint waves lie over the whole image.",
+    ("spike", Severity.MODERATE): "Waves over the whole image may hide structures, {soft} first.",
+    ("spike", Severity.SEVERE): "Waves over the whole image hide structures; {soft} are not shown reliably.",
     ("motion", Severity.MILD): "Edges are slightly doubled.",
     ("motion", Severity.MODERATE): "Edges may be doubled and ghosts may overlay {fine}.",
     ("motion", Severity.SEVERE): "Edges are doubled and ghosts overlay structures; {fine} are not shown reliably.",

@@ -99,7 +99,7 @@ ACQUISITION = {
 }
 DEGRADATIONS = {"noise": _own("Q401", "Quantum or thermal noise"), "blur": _own("Q402", "Low resolution"), "streak": _own("Q403", "Streaks"),
                 "motion": _dcm("111210", "Motion blur"), "ring": _own("Q404", "Rings"), "ghost": _own("Q405", "Ghosts"),
-                "undersampling": _own("Q406", "Undersampling artefacts")}
+                "undersampling": _own("Q406", "Undersampling artefacts"), "spike": _own("Q407", "Spikes in k-space")}
 POINTS, SHARE, NO_UNITS = unit("{0:100}", "range:0:100"), unit("{0:1}", "range:0:1"), unit("1", "no units")
 UNITS = {"[hnsf'U]": "Hounsfield unit", "1": "no units", "mm": "mm", "mm3": "cubic millimeter", "kV": "Kilovolt", "mA": "mA", "ms": "millisecond",
          "s": "second", "mA.s": "mA.s", "mGy": "mGy", "T": "Tesla", "deg": "Degree", "Hz": "Hertz", "MHz": "Megahertz", "%": "Percent",

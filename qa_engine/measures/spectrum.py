@@ -1,5 +1,5 @@
-"""Spectrum measures: rings, sectors (streaks) and single lines of k-space (motion, ghosts). Corners of the spectrum are left out:
-there a simulator would betray itself, not the damage."""
+"""Spectrum measures: rings, sectors (streaks), single lines of k-space (motion, ghosts) and single points of it (waves). Corners of the spectrum are
+left out: there a simulator would betray itself, not the damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _BANDS = ((0.06, 0.14), (0.14, 0.25), (0.25, 0.38), (0.38, 0.5))
 _SECTORS = 12
 SPECTRUM_NAMES = ("slope1", "slope2", "slope3", "sector_std_mid", "sector_max_mid", "sector_std_high", "sector_max_high",
                   "line_std_low_a", "line_std_low_b", "line_std_high_a", "line_std_high_b", "line_max_a", "line_max_b",
-                  "line_step_a", "line_step_b")
+                  "line_step_a", "line_step_b", "point_max", "point_wave")
+_POINTS = (0.03, 0.45)
+"""Cycles per pixel between which a point of k-space is looked at: nearer to the middle is anatomy."""
+_CLEAR = 20.0
+"""A point this many times stronger than those around is a wave; of white noise, one slice in many thousands has one."""
 
 
 def _window(height: int, width: int, like: Tensor) -> Tensor:
@@ -52,7 +56,23 @@ def spectrum_measures(image: Tensor, mask: Tensor) -> Tensor:
     first = torch.where(swap[:, None], lines[1], lines[0])
     second = torch.where(swap[:, None], lines[0], lines[1])
     paired = torch.stack([first, second], 2).reshape(batch, -1)
-    return torch.cat([torch.stack([*slopes, *spread], 1), paired], 1)
+    return torch.cat([torch.stack([*slopes, *spread], 1), paired, _points(power.view(image.shape))], 1)
+
+
+def _points(power: Tensor) -> Tensor:
+    """(B,H,W) power of windowed slices -> (B,2) logarithms: the strongest point over those around it; 1 + root mean square of the waves
+    that such points make, in measuring units."""
+    height, width = power.shape[1:]
+    padded = F.pad(power[:, None], (4, 4, 4, 4), mode="circular")
+    wide, near = F.avg_pool2d(padded, 9, 1)[:, 0] * 81, F.avg_pool2d(padded[..., 2:-2, 2:-2], 5, 1)[:, 0] * 25
+    point = F.avg_pool2d(padded[..., 3:-3, 3:-3], 3, 1)[:, 0] * 9  # the window spreads a wave over its neighbours
+    around = (wide - near).clamp(min=1.0) / 56
+    fy, fx = torch.fft.fftfreq(height, device=power.device)[:, None], torch.fft.fftfreq(width, device=power.device)[None, :]
+    radius = torch.hypot(fy, fx)
+    ratio = torch.where((radius > _POINTS[0]) & (radius < _POINTS[1]), point / around / 9, torch.zeros_like(power))
+    over = torch.where(ratio > _CLEAR, (power - around).clamp(min=0), torch.zeros_like(power)).sum((1, 2))
+    wave = over.sqrt() / (0.375 * height * width)  # the mean square of the window is 0.375 along each axis
+    return torch.stack([ratio.amax((1, 2)).clamp(min=1.0).log(), wave.log1p()], 1)
 
 
 def _lines(line: Tensor, size: int) -> Tensor:

@@ -27,7 +27,7 @@ from qa_engine.network.views import CHANNELS
 from qa_engine.targets import scale_of
 
 AXES = 3
-KINDS = ("noise", "blur", "streak", "ring", "motion", "ghost", "undersampling")
+KINDS = ("noise", "blur", "streak", "ring", "motion", "ghost", "undersampling", "spike")
 """What the side head tells apart."""
 LARGEST_CORRECTION = 3.0
 """Standard deviations of the logarithm of the physics in the ladder."""

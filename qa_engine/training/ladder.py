@@ -37,7 +37,8 @@ LADDERS: dict[str, tuple[tuple[Step, ...], ...]] = {
     "MR": ((), (("noise", 0.8, 1.4, "own"),), (("noise", 0.04, 0.08, "reference"),), (("noise", 0.1, 0.22, "reference"),),
            (("motion", 0.02, 0.04, ""),), (("blur", 0.55, 0.85, "own"),), (("blur", 0.85, 1.3, "own"),), (("blur", 1.3, 2.2, "own"),),
            (("motion", 0.05, 0.1, ""),), (("motion", 0.1, 0.25, ""),), (("ghost", 0.04, 0.25, ""),), (("undersampling", 0.03, 0.15, ""),),
-           (("noise", 0.02, 0.1, "reference"), ("motion", 0.03, 0.12, "")), (("noise", 0.02, 0.1, "reference"), ("blur", 0.5, 1.3, "own"))),
+           (("noise", 0.02, 0.1, "reference"), ("motion", 0.03, 0.12, "")), (("noise", 0.02, 0.1, "reference"), ("blur", 0.5, 1.3, "own")),
+           (("spike", 0.15, 1.2, ""),)),
 }
 MILD_NOISE, MILD_BLUR = 1, 5
 MILD_ARTEFACT = {"CT": 8, "MR": 4}

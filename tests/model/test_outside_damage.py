@@ -124,20 +124,18 @@ def scores_of(name: str, kind: str) -> list[float | None]:
     return found
 
 
-UNSEEN = {("wrist-t1-ge-1p5t", "herringbone")}
-"""Strong damage that costs less than a tenth: a slanted wave over a whole MR image is like nothing in the ladder."""
+MASKED = {("wrist-t1-ge-1p5t", "speckled"): 5.0}
+"""What may rise at the clear amount, by so many points at most: fine grain of bone, read as a little artefact, goes under in faint noise."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", scored())
 def test_damage_from_outside_never_raises_the_score(name: str, kind: str) -> None:
     clean, (clear, strong) = clean_score(name), scores_of(name, kind)
-    for found in (clear, strong):
-        assert found is None or found < clean or clean < LOWEST > found, (clean, clear, strong)
-    told = strong is None or strong < 0.9 * clean or strong < LOWEST
-    if (name, kind) in UNSEEN and not told:
-        pytest.xfail(f"{clean:.0f} became {strong:.0f} only")
-    assert told, (clean, clear, strong)
+    assert strong is None or strong < 0.9 * clean or strong < LOWEST, (clean, clear, strong)
+    if clear is not None and clean < clear <= clean + MASKED.get((name, kind), 0.0):
+        pytest.xfail(f"{clean:.0f} became {clear:.0f}")
+    assert clear is None or clear < clean or clean < LOWEST > clear, (clean, clear, strong)
 
 
 @pytest.mark.parametrize("name", scored())

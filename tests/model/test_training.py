@@ -17,7 +17,8 @@ from qa_engine.training.cache import Cache, leave_out, load_caches
 from qa_engine.training.calibrate import predict
 from qa_engine.training.dataset import SIMULATED, simulated_series
 from qa_engine.training.fit import FitSettings, curves_of, fit
-from qa_engine.training.folds import LARGE, SPLITS, fold_of
+from qa_engine.training.fold_names import SPLITS
+from qa_engine.training.folds import LARGE, fold_of
 from qa_engine.training.ladder import LADDERS, save, versions
 from tests.support.data import data_folder
 
@@ -51,7 +52,7 @@ def test_the_ladder_is_seeded_and_knows_its_physics() -> None:
     clean = first[0].physics
     for version, steps in zip(first[1:], LADDERS["MR"][1:], strict=True):
         kinds = {step[0] for step in steps}
-        assert (version.added > 0).tolist() == ["noise" in kinds, "blur" in kinds, bool(kinds & {"motion", "ghost", "undersampling"})], steps
+        assert (version.added > 0).tolist() == ["noise" in kinds, "blur" in kinds, bool(kinds & {"motion", "ghost", "undersampling", "spike"})], steps
         assert (version.physics >= clean).all() and np.allclose(version.own, first[0].own)
 
 
