@@ -64,6 +64,7 @@ class Keeper:
                     return True
                 again = "-" in Path(version.path).name  # the file was lost: put it back under the name that the row has
         part = spool.part
+        spool.prove()
         relative = part.place(header.study_uid, header.series_uid, header.sop_uid, digest, again)
         spool.part = None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.receive.admission import Refusal, Status, judge_error, judge_size, judge_space
+from node.receive.file_meta import proof_at
 from node.receive.limits import SPACE_EVERY
 from node.receive.quick_scan import HEAD
 from storage.objects import ObjectStore, PartFile
@@ -50,6 +51,11 @@ class Spool:
     def digest(self) -> str:
         """sha256 hex of the data set as received."""
         return self._hash.hexdigest()
+
+    def prove(self) -> None:
+        """Writes the digest into the file meta information: from then on the file itself tells that it is whole."""
+        assert self.part is not None
+        self.part.stamp(proof_at(self._meta), self._hash.digest())
 
     def write(self, *pieces: bytes | memoryview) -> None:
         """Takes fragments, fewer than `storage.objects.MAX_PIECES`; never raises."""
