@@ -6,7 +6,6 @@ full, and each new instance falls between old ones. That is harder than what gro
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -61,8 +60,3 @@ def rows_of(database: Path) -> int:
         return int(conn.execute("select coalesce(max(id), 0) from instance").fetchone()[0])
     finally:
         conn.close()
-
-
-def copy(database: Path, target: Path) -> None:
-    """A copy for a receiver to write into."""
-    shutil.copyfile(database, target)

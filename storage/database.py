@@ -39,7 +39,8 @@ def open_engine(target: Path | str, synchronous: str = "NORMAL") -> sa.Engine:
         return sa.create_engine(url, pool_pre_ping=True)
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+    # last in, first out: the connection that was used last has the newest pages in its cache
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000}, pool_use_lifo=True)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:

@@ -180,9 +180,13 @@ class ObjectStore:
             part.unlink(missing_ok=True)
         return len(left)
 
-    def walk(self) -> Iterator[str]:
-        """Relative paths of all stored objects."""
-        for path in sorted(self.root.glob("??/*/*/*.dcm")):
+    def folders(self) -> list[str]:
+        """The first folder of the paths that objects can have, and those of two characters that are there besides."""
+        return sorted({f"{n:02x}" for n in range(256)} | {entry.name for entry in os.scandir(self.root) if len(entry.name) == 2})
+
+    def walk(self, folder: str = "??") -> Iterator[str]:
+        """Relative paths of all stored objects, or of those below one of `folders`."""
+        for path in sorted(self.root.glob(f"{folder}/*/*/*.dcm")):
             yield str(path.relative_to(self.root))
 
     def in_order_of_reception(self, relatives: Iterable[str]) -> list[str]:

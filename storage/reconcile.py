@@ -6,10 +6,12 @@ The synced, renamed file is the commit record: after a power cut the last rows m
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from storage import clock
 from storage.audit_log import AuditLog, canonical
 from storage.index import ReceivedInstance, admit
 from storage.objects import ObjectStore, object_path
+from storage.prepared import Prepared
 from storage.schema import audit_record, instance
 
 ACTOR = "reconcile"
@@ -27,16 +30,20 @@ BATCH = 200
 NAMED = 100
 """Instances or paths that one audit record names; it counts all."""
 
+_BELOW = Prepared(sa.select(instance.c.path, instance.c.id).where(instance.c.path >= sa.bindparam("low"), instance.c.path < sa.bindparam("high")))
+
 ReadHeader = Callable[[Path, str], ReceivedInstance | None]
 """(file, relative path) -> what reception would have known, or None when the file cannot be read. `storage` reads no DICOM itself."""
 
 
 @dataclass
 class Reconciled:
-    """What was found: adopted files, rows without file (instance ids), files that are not ours or unreadable, swept part files."""
+    """What was found: adopted files, rows without file (how many, and the first NAMED instance ids), files that are not ours, not whole or
+    unreadable, swept part files."""
 
     adopted: list[str] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    lost_count: int = 0
     unreadable: list[str] = field(default_factory=list)
     parts: int = 0
 
@@ -54,19 +61,30 @@ def digest_of(path: Path, offset: int) -> str:
 def reconcile(engine: sa.Engine, store: ObjectStore, read_header: ReadHeader, audit: AuditLog) -> Reconciled:
     """Adopt files without rows as received, report rows without files, sweep part files; the audit log gets what was done."""
     result = Reconciled(parts=store.sweep_parts())
-    with engine.execution_options(readonly=True).connect() as conn:
-        rows = {row.path: row.id for row in conn.execute(sa.select(instance.c.id, instance.c.path))}
-    present = set(store.walk())
-    unknown = store.in_order_of_reception(present - rows.keys())
+    unknown, lost = _differences(engine, store)
+    unknown = store.in_order_of_reception(unknown)
     for at in range(0, len(unknown), BATCH):
         found = [(relative, _read(store, relative, read_header)) for relative in unknown[at:at + BATCH]]
         result.unreadable += [relative for relative, header in found if header is None]
         result.adopted += _adopt(engine, [header for _, header in found if header is not None], audit)
-    result.lost = sorted(row for path, row in rows.items() if path not in present)
+    result.lost, result.lost_count = nsmallest(NAMED, lost), len(lost)
     with engine.begin() as conn:
-        _report(conn, audit, "files-lost", instances=result.lost[:NAMED], count=len(result.lost))
+        _report(conn, audit, "files-lost", instances=result.lost, count=result.lost_count)
         _report(conn, audit, "files-not-adopted", paths=result.unreadable[:NAMED], count=len(result.unreadable))
     return result
+
+
+def _differences(engine: sa.Engine, store: ObjectStore) -> tuple[list[str], array[int]]:
+    """Files without rows, and ids of rows without files; one folder of the store after the other, so that memory stays small."""
+    unknown: list[str] = []
+    lost = array("q")
+    with engine.execution_options(readonly=True).connect() as conn:
+        for folder in store.folders():
+            rows = dict(_BELOW.rows(conn, low=folder + "/", high=folder + "0"))  # 0 follows /
+            present = set(store.walk(folder))
+            unknown += present - rows.keys()
+            lost.extend(row for path, row in rows.items() if path not in present)
+    return unknown, lost
 
 
 def _read(store: ObjectStore, relative: str, read_header: ReadHeader) -> ReceivedInstance | None:

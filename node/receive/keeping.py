@@ -47,6 +47,10 @@ class Keeper:
         session.count(header.study_uid, header.series_uid, spool.size, duplicate)
         return None
 
+    def close(self) -> None:
+        """When nothing more is kept."""
+        self._group.close()
+
     @staticmethod
     def _scan(spool: Spool, syntax: str) -> Header | None:
         with spool.part.path.open("rb", buffering=8192) as file:
