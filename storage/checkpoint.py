@@ -34,7 +34,7 @@ class Checkpointer:
     def relieve(self, conn: sa.Connection) -> None:
         """From now on `conn` checkpoints only when it must. Its owner calls `committed`."""
         if self._needed:
-            conn.exec_driver_sql(f"PRAGMA wal_autocheckpoint={MOST_PAGES}")
+            _run(conn, f"PRAGMA wal_autocheckpoint={MOST_PAGES}")
 
     def committed(self, changes: int) -> None:
         """So many changes are in the log now. Called by one thread at a time."""
@@ -61,9 +61,14 @@ class Checkpointer:
             if self._closed:
                 return
             try:
-                with self._engine.connect() as conn:  # outside a transaction: a checkpoint must not be in one
-                    cursor = conn.connection.cursor()
-                    cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                    cursor.close()
+                with self._engine.connect() as conn:
+                    _run(conn, "PRAGMA wal_checkpoint(PASSIVE)")
             except (sa.exc.SQLAlchemyError, OSError) as error:
                 log.warning("the write-ahead log cannot be checkpointed now: %s", error)
+
+
+def _run(conn: sa.Connection, pragma: str) -> None:
+    """On the driver's cursor: the connection begins no transaction, inside which neither of them works."""
+    cursor = conn.connection.cursor()
+    cursor.execute(pragma)
+    cursor.close()

@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from storage.file_system import names_follow_files
+from storage.file_system import names_follow_files, start_writing
 
 _counter = itertools.count()
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
 DURABILITIES = ("default", "full", "os")
+WRITE_EVERY = 8 * 2**20
+"""Bytes of a large object after which the system is asked to write them, while the rest still comes."""
 MAX_PIECES = 512
 """Pieces of one `PartFile.write`; Linux takes 1024 (IOV_MAX)."""
 
@@ -64,15 +66,21 @@ class PartFile:
     def __init__(self, store: ObjectStore, path: Path) -> None:
         self._store, self.path = store, path
         self._committed = False
+        self._size = self._started = 0
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
 
     def write(self, *pieces: bytes | bytearray | memoryview) -> None:
         """Append `pieces` (at most MAX_PIECES) whole, in one call of the system; OSError when the disk is full."""
-        left = sum(map(len, pieces)) - os.writev(self._handle, pieces)
+        size = sum(map(len, pieces))
+        left = size - os.writev(self._handle, pieces)
         if left:  # a short write: the rest, or the reason why not
             rest = memoryview(b"".join(pieces))[-left:]
             while rest:
                 rest = rest[os.write(self._handle, rest):]
+        self._size += size
+        if self._size - self._started >= WRITE_EVERY and self._store.synced:
+            start_writing(self._handle, self._started, self._size - self._started)
+            self._started = self._size
 
     def stamp(self, at: int, data: bytes) -> None:
         """Overwrite what was written from byte `at`."""
