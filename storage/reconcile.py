@@ -6,7 +6,6 @@ The synced, renamed file is the commit record: after a power cut the last rows m
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -61,30 +60,31 @@ def digest_of(path: Path, offset: int) -> str:
 def reconcile(engine: sa.Engine, store: ObjectStore, read_header: ReadHeader, audit: AuditLog) -> Reconciled:
     """Adopt files without rows as received, report rows without files, sweep part files; the audit log gets what was done."""
     result = Reconciled(parts=store.sweep_parts())
-    unknown, lost = _differences(engine, store)
+    unknown, result.lost, result.lost_count = _differences(engine, store)
     unknown = store.in_order_of_reception(unknown)
     for at in range(0, len(unknown), BATCH):
         found = [(relative, _read(store, relative, read_header)) for relative in unknown[at:at + BATCH]]
         result.unreadable += [relative for relative, header in found if header is None]
         result.adopted += _adopt(engine, [header for _, header in found if header is not None], audit)
-    result.lost, result.lost_count = nsmallest(NAMED, lost), len(lost)
     with engine.begin() as conn:
         _report(conn, audit, "files-lost", instances=result.lost, count=result.lost_count)
         _report(conn, audit, "files-not-adopted", paths=result.unreadable[:NAMED], count=len(result.unreadable))
     return result
 
 
-def _differences(engine: sa.Engine, store: ObjectStore) -> tuple[list[str], array[int]]:
-    """Files without rows, and ids of rows without files; one folder of the store after the other, so that memory stays small."""
+def _differences(engine: sa.Engine, store: ObjectStore) -> tuple[list[str], list[int], int]:
+    """Files without rows; rows without files, the first NAMED ids and how many. One folder of the store after the other: memory stays small."""
     unknown: list[str] = []
-    lost = array("q")
+    lost: list[int] = []
+    count = 0
     with engine.execution_options(readonly=True).connect() as conn:
         for folder in store.folders():
             rows = dict(_BELOW.rows(conn, low=folder + "/", high=folder + "0"))  # 0 follows /
             present = set(store.walk(folder))
             unknown += present - rows.keys()
-            lost.extend(row for path, row in rows.items() if path not in present)
-    return unknown, lost
+            missing = [row for path, row in rows.items() if path not in present]
+            lost, count = nsmallest(NAMED, lost + missing), count + len(missing)
+    return unknown, lost, count
 
 
 def _read(store: ObjectStore, relative: str, read_header: ReadHeader) -> ReceivedInstance | None:
