@@ -12,6 +12,8 @@ import threading
 
 import sqlalchemy as sa
 
+from storage.prepared import plainly
+
 log = logging.getLogger("storage.checkpoint")
 
 EVERY = 100
@@ -34,7 +36,7 @@ class Checkpointer:
     def relieve(self, conn: sa.Connection) -> None:
         """From now on `conn` checkpoints only when it must. Its owner calls `committed`."""
         if self._needed:
-            _run(conn, f"PRAGMA wal_autocheckpoint={MOST_PAGES}")
+            plainly(conn, f"PRAGMA wal_autocheckpoint={MOST_PAGES}")
 
     def committed(self, changes: int) -> None:
         """So many changes are in the log now. Called by one thread at a time."""
@@ -62,13 +64,6 @@ class Checkpointer:
                 return
             try:
                 with self._engine.connect() as conn:
-                    _run(conn, "PRAGMA wal_checkpoint(PASSIVE)")
-            except (sa.exc.SQLAlchemyError, OSError) as error:
+                    plainly(conn, "PRAGMA wal_checkpoint(PASSIVE)")
+            except sa.exc.SQLAlchemyError as error:
                 log.warning("the write-ahead log cannot be checkpointed now: %s", error)
-
-
-def _run(conn: sa.Connection, pragma: str) -> None:
-    """On the driver's cursor: the connection begins no transaction, inside which neither of them works."""
-    cursor = conn.connection.cursor()
-    cursor.execute(pragma)
-    cursor.close()
