@@ -29,11 +29,16 @@ class Workload:
 
 def make(folder: Path, quick: bool) -> list[Workload]:
     """A few objects to warm up with, and the five workloads, each with SOP Instance UIDs of its own, so that no receiver sees one twice."""
-    ct, mr, share, stock, frames = (60, 30, 6, 10, 80) if quick else (500, 200, 50, 50, 600)
+    ct, mr, share, stock, frames = (60, 30, 6, 20, 80) if quick else (500, 200, 50, 100, 600)
     return [_series(folder / "warm", "warm", CT, 64, [10]), _series(folder / "one", "one", CT, 512, [ct]),
             _series(folder / "ten", "ten", CT, 512, [share] * 10),
             _series(folder / "multiframe", "multiframe", ENHANCED_CT, 512, [1], frames), _series(folder / "mr", "mr", MR, 256, [mr]),
             _series(folder / "nagle", "nagle", CT, 512, [stock], stock=True)]
+
+
+def make_more(folder: Path, quick: bool, rounds: int) -> list[Workload]:
+    """CT slices on one association for each round, with UIDs of their own."""
+    return [_series(folder / f"more-{k}", "more", CT, 512, [40 if quick else 200]) for k in range(rounds)]
 
 
 def _series(folder: Path, name: str, sop_class: str, side: int, counts: list[int], frames: int = 1, stock: bool = False) -> Workload:

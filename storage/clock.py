@@ -13,7 +13,7 @@ UTC_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 def utc_now() -> str:
     """Now as ISO 8601 UTC with microseconds and Z; text order is time order."""
-    return datetime.now(UTC).strftime(UTC_FORMAT)
+    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"  # UTC_FORMAT, a third of the time
 
 
 def monotonic() -> float:

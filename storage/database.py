@@ -7,12 +7,15 @@ connections with the execution option `readonly`. Transactions are short: no fil
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from storage.prepared import plainly
 from storage.schema import metadata, node_fact
 
 BUSY_MILLISECONDS = 30_000
@@ -39,7 +42,8 @@ def open_engine(target: Path | str, synchronous: str = "NORMAL") -> sa.Engine:
         return sa.create_engine(url, pool_pre_ping=True)
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+    # last in, first out: the connection that was used last has the newest pages in its cache
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_MILLISECONDS / 1000}, pool_use_lifo=True)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
@@ -53,9 +57,37 @@ def open_engine(target: Path | str, synchronous: str = "NORMAL") -> sa.Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         readonly = connection.get_execution_options().get("readonly", False)
-        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        plainly(connection, "BEGIN" if readonly else "BEGIN IMMEDIATE")
 
     return engine
+
+
+class Readers:
+    """Connections for one reading statement at a time, kept open between them. Safe for many threads; `close` when nothing more is read."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        sqlite = engine.url.get_backend_name() == "sqlite"  # whose connections commit each statement by themselves, see `_connect`
+        self._engine = engine if sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._idle: list[sa.Connection] = []
+
+    @contextmanager
+    def connection(self) -> Iterator[sa.Connection]:
+        """For statements of `storage.prepared`, each of which sees what is committed when it begins."""
+        try:
+            conn = self._idle.pop()
+        except IndexError:
+            conn = self._engine.connect()
+        try:
+            yield conn
+        except BaseException:
+            conn.close()
+            raise
+        self._idle.append(conn)
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 def readonly(engine: sa.Engine) -> sa.Engine:

@@ -6,6 +6,7 @@ SOP Instance UID carries its digest in the name. UIDs are hostile: they are hash
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -13,9 +14,13 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from storage.file_system import names_follow_files, start_writing
+
 _counter = itertools.count()
 _DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
 DURABILITIES = ("default", "full", "os")
+WRITE_EVERY = 8 * 2**20
+"""Bytes of a large object after which the system is asked to write them, while the rest still comes."""
 MAX_PIECES = 512
 """Pieces of one `PartFile.write`; Linux takes 1024 (IOV_MAX)."""
 
@@ -53,20 +58,34 @@ def make_folders(folder: Path, synced: bool) -> None:
 
 
 class PartFile:
-    """A file on its way into the store. `discard` is always allowed and may be called again."""
+    """A file on its way into the store. `discard` is always allowed and may be called again.
+
+    Where a power cut may leave a final name on half a file (`ObjectStore.names_follow`), the caller's bytes must tell whether they are whole.
+    """
 
     def __init__(self, store: ObjectStore, path: Path) -> None:
         self._store, self.path = store, path
         self._committed = False
+        self._size = self._started = 0
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
 
     def write(self, *pieces: bytes | bytearray | memoryview) -> None:
         """Append `pieces` (at most MAX_PIECES) whole, in one call of the system; OSError when the disk is full."""
-        left = sum(map(len, pieces)) - os.writev(self._handle, pieces)
+        size = sum(map(len, pieces))
+        left = size - os.writev(self._handle, pieces)
         if left:  # a short write: the rest, or the reason why not
             rest = memoryview(b"".join(pieces))[-left:]
             while rest:
                 rest = rest[os.write(self._handle, rest):]
+        self._size += size
+        if self._size - self._started >= WRITE_EVERY and self._store.synced:
+            start_writing(self._handle, self._started, self._size - self._started)
+            self._started = self._size
+
+    def stamp(self, at: int, data: bytes) -> None:
+        """Overwrite what was written from byte `at`."""
+        if os.pwrite(self._handle, data, at) != len(data):
+            raise OSError(errno.EIO, "short write")
 
     def commit(self, study_uid: str, series_uid: str, sop_uid: str, digest: str, another_version: bool = False) -> str:
         """`place`, and its directory synced: the file is durable when this returns. The relative path."""
@@ -75,17 +94,27 @@ class PartFile:
         return relative
 
     def place(self, study_uid: str, series_uid: str, sop_uid: str, digest: str, another_version: bool = False) -> str:
-        """Sync the bytes and rename into place; the relative path. The name is durable after `ObjectStore.sync_folders`."""
+        """Rename into place and sync; the relative path. The name is durable after `ObjectStore.sync_folders`.
+
+        One sync does for both where it makes the name durable as well. A file that is there already is only replaced by a durable one; the
+        caller sees to it that no two threads place the same object at once.
+        """
         relative = object_path(study_uid, series_uid, sop_uid, digest, another_version)
         target = self._store.root / relative
-        synced = self._store.durability != "os"
         self._store.make_folder(target.parent)
         now = time.time_ns()
         os.utime(self._handle, ns=(now, now))  # the clock of a file system stands still for milliseconds; order of reception needs more
-        if synced:
-            os.fdatasync(self._handle)
+        if self._store.names_follow and not os.path.lexists(target):
+            os.rename(self.path, target)
+            self.path = target  # until it is synced, `discard` takes it away again
+            os.fsync(self._handle)  # fdatasync would not wait for the name
+        else:
+            if self._store.synced:
+                os.fdatasync(self._handle)
+            os.rename(self.path, target)
+            if self._store.names_follow:  # `sync_folders` relies on it
+                sync_directory(target.parent)
         self._close()
-        os.rename(self.path, target)
         self._committed = True
         return relative
 
@@ -107,14 +136,17 @@ class ObjectStore:
     def __init__(self, root: Path, durability: str = "default") -> None:
         if durability not in DURABILITIES:
             raise ValueError(f"durability is one of {', '.join(DURABILITIES)}, not {durability}")
-        self.root, self.durability = Path(root), durability
+        self.root, self.durability, self.synced = Path(root), durability, durability != "os"
         self.parts = self.root / "parts"
-        make_folders(self.parts, durability != "os")
+        make_folders(self.parts, self.synced)
+        self.names_follow = self.synced and names_follow_files(self.parts)
+        """Whether the sync of a file makes its name durable."""
+        self._random = os.urandom(4).hex()
         self._folders: set[Path] = set()
 
     def begin(self) -> PartFile:
         """A new part file under a name that nobody else uses."""
-        return PartFile(self, self.parts / f"{os.getpid()}-{next(_counter)}-{os.urandom(4).hex()}.part")
+        return PartFile(self, self.parts / f"{os.getpid()}-{self._random}-{next(_counter)}.part")
 
     def make_folder(self, folder: Path) -> None:
         """Make `folder` and its parents below root, each name durable in its parent."""
@@ -125,15 +157,15 @@ class ObjectStore:
             there = path.is_dir()
             path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
             # one that was there may have been made by another thread that has not synced it yet
-            if self.durability != "os" and not (there and path in self._folders):
+            if self.synced and not (there and path in self._folders):
                 sync_directory(path.parent)
         if len(self._folders) > 10_000:
             self._folders.clear()
         self._folders.update(above)
 
     def sync_folders(self, relatives: Iterable[str]) -> None:
-        """Make the names of placed files durable, each directory once."""
-        if self.durability != "os":
+        """Make the names of placed files durable, each directory once; nothing where they are with their files."""
+        if self.synced and not self.names_follow:
             for folder in {relative.rpartition("/")[0] for relative in relatives}:
                 sync_directory(self.root / folder)
 
@@ -156,9 +188,13 @@ class ObjectStore:
             part.unlink(missing_ok=True)
         return len(left)
 
-    def walk(self) -> Iterator[str]:
-        """Relative paths of all stored objects."""
-        for path in sorted(self.root.glob("??/*/*/*.dcm")):
+    def folders(self) -> list[str]:
+        """The first folder of the paths that objects can have, and those of two characters that are there besides."""
+        return sorted({f"{n:02x}" for n in range(256)} | {entry.name for entry in os.scandir(self.root) if len(entry.name) == 2})
+
+    def walk(self, folder: str = "??") -> Iterator[str]:
+        """Relative paths of all stored objects, or of those below one of `folders`."""
+        for path in sorted(self.root.glob(f"{folder}/*/*/*.dcm")):
             yield str(path.relative_to(self.root))
 
     def in_order_of_reception(self, relatives: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from storage import clock
 from storage.audit_log import AuditLog, canonical
 from storage.index import ReceivedInstance, admit
 from storage.objects import ObjectStore, object_path
+from storage.prepared import Prepared
 from storage.schema import audit_record, instance
 
 ACTOR = "reconcile"
@@ -27,16 +29,20 @@ BATCH = 200
 NAMED = 100
 """Instances or paths that one audit record names; it counts all."""
 
+_BELOW = Prepared(sa.select(instance.c.path, instance.c.id).where(instance.c.path >= sa.bindparam("low"), instance.c.path < sa.bindparam("high")))
+
 ReadHeader = Callable[[Path, str], ReceivedInstance | None]
 """(file, relative path) -> what reception would have known, or None when the file cannot be read. `storage` reads no DICOM itself."""
 
 
 @dataclass
 class Reconciled:
-    """What was found: adopted files, rows without file (instance ids), files that are not ours or unreadable, swept part files."""
+    """What was found: adopted files, rows without file (how many, and the first NAMED instance ids), files that are not ours, not whole or
+    unreadable, swept part files."""
 
     adopted: list[str] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    lost_count: int = 0
     unreadable: list[str] = field(default_factory=list)
     parts: int = 0
 
@@ -54,19 +60,31 @@ def digest_of(path: Path, offset: int) -> str:
 def reconcile(engine: sa.Engine, store: ObjectStore, read_header: ReadHeader, audit: AuditLog) -> Reconciled:
     """Adopt files without rows as received, report rows without files, sweep part files; the audit log gets what was done."""
     result = Reconciled(parts=store.sweep_parts())
-    with engine.execution_options(readonly=True).connect() as conn:
-        rows = {row.path: row.id for row in conn.execute(sa.select(instance.c.id, instance.c.path))}
-    present = set(store.walk())
-    unknown = store.in_order_of_reception(present - rows.keys())
+    unknown, result.lost, result.lost_count = _differences(engine, store)
+    unknown = store.in_order_of_reception(unknown)
     for at in range(0, len(unknown), BATCH):
         found = [(relative, _read(store, relative, read_header)) for relative in unknown[at:at + BATCH]]
         result.unreadable += [relative for relative, header in found if header is None]
         result.adopted += _adopt(engine, [header for _, header in found if header is not None], audit)
-    result.lost = sorted(row for path, row in rows.items() if path not in present)
     with engine.begin() as conn:
-        _report(conn, audit, "files-lost", instances=result.lost[:NAMED], count=len(result.lost))
+        _report(conn, audit, "files-lost", instances=result.lost, count=result.lost_count)
         _report(conn, audit, "files-not-adopted", paths=result.unreadable[:NAMED], count=len(result.unreadable))
     return result
+
+
+def _differences(engine: sa.Engine, store: ObjectStore) -> tuple[list[str], list[int], int]:
+    """Files without rows; rows without files, the first NAMED ids and how many. One folder of the store after the other: memory stays small."""
+    unknown: list[str] = []
+    lost: list[int] = []
+    count = 0
+    with engine.execution_options(readonly=True).connect() as conn:
+        for folder in store.folders():
+            rows = dict(_BELOW.rows(conn, low=folder + "/", high=folder + "0"))  # 0 follows /
+            present = set(store.walk(folder))
+            unknown += present - rows.keys()
+            missing = [row for path, row in rows.items() if path not in present]
+            lost, count = nsmallest(NAMED, lost + missing), count + len(missing)
+    return unknown, lost, count
 
 
 def _read(store: ObjectStore, relative: str, read_header: ReadHeader) -> ReceivedInstance | None:

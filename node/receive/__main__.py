@@ -84,7 +84,7 @@ def run(config: Config) -> int:
     close_lost(engine, audit, start_id)
     device_uid = own_device_uid(engine)
     found = reconcile(engine, store, header_reader(engine, device_uid), audit)
-    event(log, "files and rows agree", adopted=len(found.adopted), lost=len(found.lost), unreadable=len(found.unreadable),
+    event(log, "files and rows agree", adopted=len(found.adopted), lost=found.lost_count, unreadable=len(found.unreadable),
           parts=found.parts)
     receiver = Receiver(config, engine, store, audit, start_id, device_uid, tls)
     listen(receiver, config)

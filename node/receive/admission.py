@@ -96,6 +96,8 @@ def with_stand_ins(header: Header) -> Header:
     The text follows from the SOP Instance UID and is no valid UID: the object is kept and judged by itself, and nothing is ever sent
     into a study that it does not name.
     """
+    if header.study_uid and header.series_uid:
+        return header
     stand_in = STAND_IN + hashlib.sha256(header.sop_uid.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return replace(header, study_uid=header.study_uid or stand_in, series_uid=header.series_uid or stand_in)
 

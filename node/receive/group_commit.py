@@ -2,7 +2,7 @@
 
 The file of an instance is synced and renamed by the thread that received it, so that the syncs of several associations overlap. What
 follows is done by one thread for all that wait: the first one that comes leads, and what arrives meanwhile is the next group, led by its first. A
-single association leads itself, without a hand-over to another thread.
+single association leads itself, without a hand-over to another thread. All groups write on one connection, whose cache so holds the newest pages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from storage.checkpoint import Checkpointer
 from storage.objects import ObjectStore
 
 
@@ -33,6 +34,8 @@ class GroupCommit:
 
     def __init__(self, engine: sa.Engine, store: ObjectStore) -> None:
         self._engine, self._store = engine, store
+        self._conn: sa.Connection | None = None  # of whoever leads
+        self._checkpointer = Checkpointer(engine)
         self._lock = threading.Lock()
         self._waiting: list[_Entry] = []
         self._led = False
@@ -87,8 +90,27 @@ class GroupCommit:
 
     def _write(self, group: list[_Entry]) -> None:
         self._store.sync_folders(entry.path for entry in group)
-        with self._engine.begin() as conn:
-            for entry in group:
-                entry.result = entry.fact(conn)
+        conn, self._conn = self._conn or self._connected(), None
+        try:
+            with conn.begin():
+                for entry in group:
+                    entry.result = entry.fact(conn)
+        except BaseException:
+            conn.close()  # the next group begins afresh
+            raise
+        self._conn = conn
         for entry in group:
             entry.done = True
+        self._checkpointer.committed(len(group))
+
+    def _connected(self) -> sa.Connection:
+        conn = self._engine.connect()
+        self._checkpointer.relieve(conn)
+        return conn
+
+    def close(self) -> None:
+        """Gives the connection back, and ends what runs beside it; one more `commit` takes another."""
+        self._checkpointer.close()
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()

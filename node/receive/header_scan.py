@@ -19,6 +19,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from node.receive.file_meta import PROOF_CREATOR_UID
+
 MAX_INFLATED = 16 * 2**20
 """Bytes of a deflated data set that are inflated to find the header."""
 MAX_TEXT = 64
@@ -81,12 +83,16 @@ class Header:
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a file of PS3.10 says before and in its header; `offset` is where the data set begins."""
+    """What a file of PS3.10 says before and in its header; `offset` is where the data set begins.
+
+    proof: the digest of the data set, hex, that a file of this node carries (`file_meta`); "" in any other.
+    """
 
     header: Header
     transfer_syntax: str
     source_ae: str
     offset: int
+    proof: str
 
 
 def scan_file(path: Path) -> Scanned | None:
@@ -98,7 +104,8 @@ def scan_file(path: Path) -> Scanned | None:
         with path.open("rb") as file:
             file.seek(offset)
             header = scan(file, syntax)
-        return None if header is None else Scanned(header, syntax, plain_text(meta.get("SourceApplicationEntityTitle")), offset)
+        proof = bytes(meta.get("PrivateInformation") or b"").hex() if meta.get("PrivateInformationCreatorUID") == PROOF_CREATOR_UID else ""
+        return None if header is None else Scanned(header, syntax, plain_text(meta.get("SourceApplicationEntityTitle")), offset, proof)
     except OSError:
         raise
     except Exception:  # whatever a hostile file raises inside the parser, it is unreadable

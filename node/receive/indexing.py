@@ -45,6 +45,9 @@ def header_reader(engine: sa.Engine, device_uid: str = "") -> ReadHeader:
             return None
         if found is None or not found.header.sop_uid:
             return None
+        if found.proof not in ("", digest):
+            event(log, "stored file is not whole: its reception was cut before it was acknowledged", logging.WARNING, path=relative)
+            return None
         header = with_stand_ins(found.header)
         with engine.connect().execution_options(readonly=True) as conn:
             own = own_result(header, known_results(conn, device_uid))

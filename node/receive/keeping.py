@@ -19,6 +19,7 @@ from node.receive.quick_scan import quick_scan
 from node.receive.session import Session
 from node.receive.spool import Spool
 from storage import index
+from storage.database import Readers
 from storage.objects import ObjectStore
 
 STRIPES = 64
@@ -29,7 +30,7 @@ class Keeper:
     """Makes received data sets durable and known. Safe for many threads; `device_uid` is ours, "" where none was made yet."""
 
     def __init__(self, engine: sa.Engine, store: ObjectStore, device_uid: str = "") -> None:
-        self._readonly, self._store, self._device_uid = engine.execution_options(readonly=True), store, device_uid
+        self._readers, self._store, self._device_uid = Readers(engine), store, device_uid
         self._group = GroupCommit(engine, store)
         self._locks = [threading.Lock() for _ in range(STRIPES)]
 
@@ -47,6 +48,11 @@ class Keeper:
         session.count(header.study_uid, header.series_uid, spool.size, duplicate)
         return None
 
+    def close(self) -> None:
+        """When nothing more is kept."""
+        self._group.close()
+        self._readers.close()
+
     @staticmethod
     def _scan(spool: Spool, syntax: str) -> Header | None:
         with spool.part.path.open("rb", buffering=8192) as file:
@@ -55,7 +61,7 @@ class Keeper:
 
     def _admit(self, session: Session, header: Header, syntax: str, spool: Spool) -> bool:
         """Whether the identical instance was here already."""
-        with self._readonly.connect() as conn:
+        with self._readers.connection() as conn:
             versions = index.versions(conn, header.sop_uid)
         again, digest = bool(versions), spool.digest
         for version in versions:
@@ -64,6 +70,7 @@ class Keeper:
                     return True
                 again = "-" in Path(version.path).name  # the file was lost: put it back under the name that the row has
         part = spool.part
+        spool.prove()
         relative = part.place(header.study_uid, header.series_uid, header.sop_uid, digest, again)
         spool.part = None
 

@@ -49,6 +49,7 @@ class Receiver:
         self.config = config
         self._engine, self._store, self._audit, self._start_id, self._tls = engine, store, audit, start_id, tls
         self._keeper = Keeper(engine, store, device_uid)
+        self._folders = _apart(store.root, engine.url)
         self._room = Room(store, config.reserve_bytes, config.receive.max_object_mb * 2**20, self._free)
         self._rules = CallingRules(config.receive)
         self._sessions = Sessions()
@@ -87,6 +88,7 @@ class Receiver:
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         while len(self._connections) and time.monotonic() < deadline:
             time.sleep(0.02)
+        self._keeper.close()
         self._server = None
 
     # What a path asks; each runs in the thread of its association.
@@ -146,11 +148,7 @@ class Receiver:
 
     def _free(self) -> int:
         """Free bytes where objects and, if it is a file, the database lie."""
-        free = self._store.free_bytes()
-        if self._engine.url.get_backend_name() == "sqlite":
-            stat = os.statvfs(Path(self._engine.url.database or ".").parent)
-            free = min(free, stat.f_bavail * stat.f_frsize)
-        return free
+        return min(stat.f_bavail * stat.f_frsize for stat in map(os.statvfs, self._folders))
 
     def _audit_refusal(self, session: Session, refusal: Refusal, sop_uid: str) -> None:
         """The first refusal of a kind on an association is an event of its own; repeats are counted at its end."""
@@ -185,3 +183,8 @@ class Receiver:
         except sa.exc.SQLAlchemyError as error:
             event(log, "rejection cannot be recorded", logging.ERROR, error)
 
+
+def _apart(root: Path, url: sa.URL) -> list[Path]:
+    """A folder of each file system that reception fills: that of the objects and, if it is a file, of the database."""
+    database = Path(url.database or ".").parent if url.get_backend_name() == "sqlite" else root
+    return [root] if database.stat().st_dev == root.stat().st_dev else [root, database]

@@ -6,15 +6,17 @@ association lives.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.receive.admission import Refusal, Status, judge_error, judge_size, judge_space
+from node.receive.digest import Digest, Helper
+from node.receive.file_meta import proof_at
 from node.receive.limits import SPACE_EVERY
 from node.receive.quick_scan import HEAD
 from storage.objects import ObjectStore, PartFile
 
+_HELPER = Helper()
 NO_DATA_SET = Refusal(Status.CANNOT_UNDERSTAND, "no data set")
 
 
@@ -36,7 +38,7 @@ class Spool:
 
     def __init__(self, room: Room, meta: bytes, refusal: Refusal | None = None) -> None:
         self._room, self._meta = room, meta
-        self._hash = hashlib.sha256()
+        self._digest = Digest(_HELPER)
         self._checked = 0
         self.part: PartFile | None = None
         self.meta_bytes = len(meta)
@@ -49,10 +51,15 @@ class Spool:
     @property
     def digest(self) -> str:
         """sha256 hex of the data set as received."""
-        return self._hash.hexdigest()
+        return self._digest.digest().hex()
+
+    def prove(self) -> None:
+        """Writes the digest into the file meta information: from then on the file itself tells that it is whole."""
+        assert self.part is not None
+        self.part.stamp(proof_at(self._meta), self._digest.digest())
 
     def write(self, *pieces: bytes | memoryview) -> None:
-        """Takes fragments, fewer than `storage.objects.MAX_PIECES`; never raises."""
+        """Takes fragments, fewer than `storage.objects.MAX_PIECES`; never raises. Views must hold until the next `write` or `digest` returns."""
         more = sum(map(len, pieces))
         self.size += more
         if self.refusal is not None or not more:
@@ -60,15 +67,14 @@ class Spool:
         try:
             self.refusal = judge_size(self.size, self._room.limit) or self._space()
             if self.refusal is None:
+                self._digest.update(pieces)
                 if self.part is None:
                     self.part = self._room.store.begin()
                     self.part.write(self._meta, *pieces)
                 else:
                     self.part.write(*pieces)
-                for piece in pieces:
-                    self._hash.update(piece)
-                    if len(self.head) < HEAD:
-                        self.head += piece[:HEAD - len(self.head)]
+                for piece in pieces if len(self.head) < HEAD else ():
+                    self.head += piece[:HEAD - len(self.head)]
         except Exception as error:
             self.refuse(error)
         if self.refusal is not None:

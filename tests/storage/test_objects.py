@@ -78,8 +78,20 @@ def test_discard_after_commit_keeps_the_file(tmp_path: Path) -> None:
     assert store.path(relative).read_bytes() == b"whole"
 
 
+@pytest.fixture(params=[True, False], ids=["ext4", "other"])
+def follow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the file system is one that makes a name durable with its file."""
+    monkeypatch.setattr(objects, "names_follow_files", lambda folder: request.param)
+    return request.param
+
+
+def placing(follow: bool, name: str, target: Path) -> list[str]:
+    """What placing a part under `target` is, in order: one sync for both where the name follows, else one for each."""
+    return [f"rename {name}", f"fsync {target.name}"] if follow else [f"fdatasync {name}", f"rename {name}", f"fsync {target.parent.name}"]
+
+
 @pytest.mark.parametrize("mode", ["default", "full"])
-def test_a_commit_syncs_data_then_renames_then_syncs_the_name(tmp_path: Path, syncs: list[str], mode: str) -> None:
+def test_a_commit_makes_data_and_name_durable(tmp_path: Path, syncs: list[str], mode: str, follow: bool) -> None:
     store = ObjectStore(tmp_path / "objects", mode)
     relative = Path(object_path("1", "2", "3"))
     syncs.clear()
@@ -89,28 +101,50 @@ def test_a_commit_syncs_data_then_renames_then_syncs_the_name(tmp_path: Path, sy
     part.commit("1", "2", "3", "d" * 64)
     parents = list(relative.parents)[::-1]  # ".", "aa", "aa/study", "aa/study/series"
     assert syncs[:3] == ["fsync objects", *(f"fsync {p.name}" for p in parents[1:3])]
-    assert syncs[3:] == [f"fdatasync {name}", f"rename {name}", f"fsync {parents[3].name}"]
+    assert syncs[3:] == placing(follow, name, relative)
     syncs.clear()
     put(store, b"y", "4")  # the folders are known to be durable
-    assert [s.split()[0] for s in syncs] == ["fdatasync", "rename", "fsync"]
+    assert [s.split()[0] for s in syncs] == [s.split()[0] for s in placing(follow, name, relative)]
 
 
-def test_a_folder_that_somebody_else_made_is_synced_all_the_same(tmp_path: Path, syncs: list[str]) -> None:
+def test_a_file_that_is_there_is_only_replaced_by_a_durable_one(tmp_path: Path, syncs: list[str], follow: bool) -> None:
+    store = ObjectStore(tmp_path / "objects")
+    relative = Path(put(store, b"x", "3"))
+    syncs.clear()
+    part = store.begin()
+    part.write(b"y")
+    name = part.path.name
+    part.commit("1", "2", "3", "d" * 64)
+    assert syncs == placing(False, name, relative) and store.path(str(relative)).read_bytes() == b"y"
+
+
+def test_a_folder_that_somebody_else_made_is_synced_all_the_same(tmp_path: Path, syncs: list[str], follow: bool) -> None:
     store = ObjectStore(tmp_path / "objects")
     (store.root / object_path("1", "2", "3")).parent.mkdir(parents=True)  # as another thread did that has not synced it yet
     syncs.clear()
     put(store, b"x", "3")
-    assert [s.split()[0] for s in syncs] == ["fsync"] * 3 + ["fdatasync", "rename", "fsync"]
+    assert [s.split()[0] for s in syncs[:3]] == ["fsync"] * 3
+    assert [s.split()[0] for s in syncs[3:]] == [s.split()[0] for s in placing(follow, "", Path("a/b"))]
 
 
-def test_a_folder_made_again_is_synced_again(tmp_path: Path, syncs: list[str]) -> None:
+def test_a_folder_made_again_is_synced_again(tmp_path: Path, syncs: list[str], follow: bool) -> None:
     store = ObjectStore(tmp_path / "objects")
     relative = put(store, b"x", "3")
     store.path(relative).unlink()
     store.path(relative).parent.rmdir()
     syncs.clear()
     put(store, b"x", "3")
-    assert [s.split()[0] for s in syncs] == ["fsync", "fdatasync", "rename", "fsync"]
+    assert [s.split()[0] for s in syncs] == ["fsync", *(s.split()[0] for s in placing(follow, "", Path("a/b")))]
+
+
+def test_what_is_written_can_be_stamped(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path / "objects")
+    part = store.begin()
+    part.write(b"head....tail")
+    part.stamp(4, b"1234")
+    part.write(b"more")
+    relative = part.commit("1", "2", "3", "d" * 64)
+    assert store.path(relative).read_bytes() == b"head1234tailmore"
 
 
 def test_mode_os_never_syncs(tmp_path: Path, syncs: list[str]) -> None:
@@ -262,10 +296,12 @@ def test_a_write_that_stops_in_the_middle(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(errno.EFBIG), "0", "0"]
 
 
-@pytest.mark.parametrize("step", ["fdatasync", "rename"])
-def test_a_commit_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize("step", ["sync", "rename"])
+def test_a_commit_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, follow: bool) -> None:
     """An error of the disk at the last moment: no object, and `discard` removes the part and gives its descriptor back."""
     store = ObjectStore(tmp_path / "objects")
+    store.make_folder((store.root / object_path("1", "2", "3")).parent)
+    step = step if step != "sync" else "fsync" if follow else "fdatasync"
 
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "input/output error")

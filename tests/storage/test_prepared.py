@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from storage.prepared import Prepared
+from storage.database import Readers
+from storage.prepared import Prepared, plainly
 from storage.schema import node_fact
 
 SELECT = sa.select(node_fact.c.name, node_fact.c.value).where(node_fact.c.name == sa.bindparam("name"))
@@ -38,4 +39,30 @@ def test_errors(engine: sa.Engine) -> None:
 
 def test_other_dialects_get_their_own_parameters() -> None:
     text, order, given = Prepared(INSERT)._compile(postgresql.psycopg.dialect())
-    assert order is None and "%(name)s" in text and set(given.values()) == {"a", "A", "other"}
+    assert order({"name": 1}) == {"name": 1} and "%(name)s" in text and set(given.values()) == {"a", "A", "other"}
+
+
+def test_readers_see_what_is_committed_and_block_nobody(engine: sa.Engine) -> None:
+    insert, select, readers = Prepared(INSERT), Prepared(SELECT), Readers(engine)
+    with readers.connection() as one:
+        assert select.rows(one, name="a") == []
+        with engine.begin() as conn:
+            insert.rows(conn, name="a")
+            with readers.connection() as other:
+                assert other is not one and select.rows(other, name="a") == []
+        assert select.rows(one, name="a") == [("a", "A")]  # no older state is held
+    with readers.connection() as conn:
+        assert conn in (one, other)  # they are kept
+    with pytest.raises(sa.exc.OperationalError), readers.connection() as broken:
+        plainly(broken, "select * from nothing")
+    with readers.connection() as conn:
+        assert conn is not broken
+    readers.close()
+
+
+def test_a_statement_that_fails_to_begin_says_so_as_the_engine_does(engine: sa.Engine) -> None:
+    other = sa.create_engine(engine.url, connect_args={"timeout": 0})
+    sa.event.listen(other, "begin", lambda conn: plainly(conn, "BEGIN IMMEDIATE"))
+    with engine.begin(), pytest.raises(sa.exc.OperationalError, match="locked"), other.begin():
+        pass
+    other.dispose()

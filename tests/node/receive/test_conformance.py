@@ -219,7 +219,10 @@ def test_ten_associations_one_of_them_stalled(site: ReceiverUnderTest) -> None:
     assert site.audit.verify().ok
 
 
-def test_success_comes_after_file_name_and_row(site: ReceiverUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("follow", [True, False], ids=["ext4", "other"])
+def test_success_comes_after_file_name_and_row(site: ReceiverUnderTest, monkeypatch: pytest.MonkeyPatch, follow: bool) -> None:
+    """The sync of a file makes its name durable on ext4; elsewhere its directory is synced after it."""
+    monkeypatch.setattr(site.store, "names_follow", follow)
     steps: list[str] = []
 
     def noted(owner: object, name: str) -> None:
@@ -235,14 +238,14 @@ def test_success_comes_after_file_name_and_row(site: ReceiverUnderTest, monkeypa
     with RawPeer(site.port) as peer:
         peer.associate()
         assert peer.store(*first) == 0  # its folders are made
-        for owner, name in ((os, "fdatasync"), (os, "rename"), (objects, "sync_directory"), (index, "admit")):
+        for owner, name in ((os, "fsync"), (os, "fdatasync"), (os, "rename"), (objects, "sync_directory"), (index, "admit")):
             noted(owner, name)
         assert peer.store(*data) == 0
         assert len(site.rows("select id from instance")) == 2  # committed: another connection sees it
     monkeypatch.undo()
-    names = ["fdatasync", "rename", "sync_directory", "admit"]
-    steps = [step for k, step in enumerate(steps) if step != "sync_directory" or k > steps.index("rename")]  # new folders before it
-    assert steps == names
+    names = ["rename", "fsync", "admit"] if follow else ["fdatasync", "rename", "fsync", "sync_directory", "admit"]
+    begins = [k for k, step in enumerate(steps) if step == "sync_directory" and k < steps.index("rename")]  # new folders before it
+    assert steps[begins[-1] + 1 if begins else 0:] == names
 
 
 def test_one_bad_instance_costs_only_its_own_sender(site: ReceiverUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
