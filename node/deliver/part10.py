@@ -105,7 +105,7 @@ def _meta(head: bytes, whole: bool = False) -> tuple[dict[int, bytes], int]:
             end = at + int.from_bytes(values[0], "little")
         elif at == end:
             return _checked(values), at
-    if len(head) - at >= 12 or (whole and at == len(head)):
+    if len(head) - at >= 8 or (whole and at == len(head)):
         return _checked(values), at
     raise _Short
 
@@ -144,7 +144,7 @@ def _elements(head: bytes, at: int, order: str, explicit: bool, group: int | Non
     NotPart10 for what is no element.
     """
     tag_of, short, long = struct.Struct(order + "HH"), struct.Struct(order + "H"), struct.Struct(order + "L")
-    while len(head) - at >= 12:
+    while len(head) - at >= 8:
         of, element = tag_of.unpack_from(head, at)
         if group is not None and of != group:
             return
@@ -152,7 +152,12 @@ def _elements(head: bytes, at: int, order: str, explicit: bool, group: int | Non
             vr = head[at + 4:at + 6]
             if not _VR.fullmatch(vr):
                 raise NotPart10("no VR where one must stand")
-            (length,), start = (long.unpack_from(head, at + 8), at + 12) if vr in _LONG else (short.unpack_from(head, at + 6), at + 8)
+            if vr not in _LONG:
+                (length,), start = short.unpack_from(head, at + 6), at + 8
+            elif len(head) - at >= 12:
+                (length,), start = long.unpack_from(head, at + 8), at + 12
+            else:
+                return
         else:
             (length,), start = long.unpack_from(head, at + 4), at + 8
         if length == 0xFFFFFFFF:
