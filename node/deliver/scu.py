@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.deliver.answers import Action, Answer, Kind, judge
-from node.deliver.association import Association, NoAssociation, Peer
+from node.deliver.association import Association, Peer
 from node.deliver.negotiation import MOST_CONTEXTS, Proposal
 from node.deliver.part10 import EXPLICIT, IMPLICIT, NotPart10, Stored, open_stored, read_stored
 
@@ -42,7 +42,7 @@ class Sent:
 def connect(peer: Peer, files: Iterable[tuple[str, Path]]) -> Association:
     """An association that proposes what `files` need, (SOP class, path) each; NoAssociation where there is none.
 
-    A file that cannot be read is left out: its own delivery will say so.
+    A file that cannot be read is taken for one in Explicit VR, as results are written: the delivery that needs it will say so.
     """
     proposals: dict[Proposal, None] = {}
     for sop_class_uid, path in files:
@@ -50,10 +50,8 @@ def connect(peer: Peer, files: Iterable[tuple[str, Path]]) -> Association:
             with open_stored(path) as stored:
                 own = stored.transfer_syntax
         except (OSError, NotPart10):
-            continue
+            own = EXPLICIT
         proposals |= {(sop_class_uid, (syntax,)): None for syntax in ([own, IMPLICIT] if own == EXPLICIT else [own])}
-    if not proposals:
-        raise NoAssociation(Answer(Kind.FAILED_HERE, comment=UNUSABLE))
     return Association(peer, list(proposals)[:MOST_CONTEXTS])
 
 
