@@ -97,8 +97,12 @@ class Association:
     def __enter__(self) -> Association:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    def __exit__(self, error: object, *_: object) -> None:
+        """Releases; after an error nothing more is said, for it could be taken for the rest of an object."""
+        if error is None:
+            self.release()
+        elif self.open:
+            self._close(at_once=True)
 
     def _negotiate(self, peer: Peer) -> Accepted:
         """Associated, or NoAssociation."""
@@ -120,7 +124,7 @@ class Association:
             self._patience.associated()
             self._upper.established = self.open = True
             return said
-        self._wire.close(at_once=True)
+        self._wire.close(at_once=said is None)
         if isinstance(said, Rejected):
             kind = Kind.REJECTED_TRANSIENT if said.result == 2 else Kind.REJECTED_PERMANENT
             raise NoAssociation(Answer(kind, comment=f"result {said.result}, source {said.source}, reason {said.reason} (PS3.8 9.3.4)"), said)

@@ -415,3 +415,30 @@ def test_a_real_object_is_what_the_library_reads_back(tmp_path: Path) -> None:
         assert store(association, path, str(ds.SOPInstanceUID)).status == 0
     (tmp_path / "b.dcm").write_bytes(file_meta(CT, str(ds.SOPInstanceUID), EXPLICIT, "X") + kept[0].data)
     assert pydicom.dcmread(tmp_path / "b.dcm") == pydicom.dcmread(path)
+
+
+def test_after_an_error_in_the_middle_of_an_object_nothing_more_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cut off must not be completed by the bytes of a release."""
+    path, _ = blob(tmp_path / "a.dcm", 1000)
+    os.truncate(path, 2**20)
+    came: list[bytes] = []
+
+    def serve(accepted: Accepted) -> None:
+        accepted.accept()
+        try:
+            while piece := accepted.sock.recv(65536):
+                came.append(piece)
+        except ConnectionResetError:
+            came.append(b"reset")
+
+    with RawAcceptor(serve) as acceptor, pytest.raises(KeyboardInterrupt), Association(peer(acceptor.port), PROPOSALS) as association:
+        real, reads = association._fragments._read, iter((True, False))
+
+        def second_fails(*args: object) -> None:
+            if not next(reads):
+                raise KeyboardInterrupt
+            real(*args)
+
+        monkeypatch.setattr(association._fragments, "_read", second_fails)
+        store(association, path)
+    assert sum(map(len, came)) > 1000 and RELEASE not in b"".join(came) and ABORT not in b"".join(came)
