@@ -1,4 +1,4 @@
-"""Bounds on what a peer may cost, the same for both receive paths (constants; PS3.8 9.3 gives no upper limits of its own)."""
+"""Bounds on what a peer may cost, the same for both receive paths and for sending (constants; PS3.8 9.3 gives no upper limits of its own)."""
 
 from __future__ import annotations
 
