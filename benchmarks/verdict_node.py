@@ -26,8 +26,8 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 
 from benchmarks.inference import make_series
-from node.deliver.checkpoint import steady
 from node.quiet import ENOUGH
+from tests.support.checkpoint import steady
 from tests.support.node import NodeUnderTest
 from tests.support.pacs import SmallPacs
 from tests.support.ports import wait_for

@@ -30,9 +30,9 @@ def open_workplace(config: Config) -> Workplace:
 
 def sender_of(place: Workplace) -> Any:
     """Tries deliveries to the configured destinations."""
+    from node.deliver.association import Peer
     from node.deliver.attempt import Sender
     from node.deliver.ledger import Patience
-    from node.deliver.scu import Peer
 
     config = place.config
     peers = {d.name: Peer(d.ae_title, d.host, d.port, config.receive.ae_title, config.deliver.timeout) for d in config.destinations}

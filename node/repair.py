@@ -32,10 +32,11 @@ KEEP_DAYS = 7.0
 
 
 class Repair:
-    """Compares tables and engine. monotonic: the clock of the pauses."""
+    """Compares tables and engine. monotonic: the clock of the pauses. busy: destinations to which a try is under way."""
 
-    def __init__(self, place: Workplace, engine: WorkflowEngine, monotonic: Callable[[], float] = clock.monotonic) -> None:
-        self._place, self._engine, self._monotonic = place, engine, monotonic
+    def __init__(self, place: Workplace, engine: WorkflowEngine, monotonic: Callable[[], float] = clock.monotonic,
+                 busy: Callable[[str], bool] = lambda name: False) -> None:
+        self._place, self._engine, self._monotonic, self._busy = place, engine, monotonic, busy
         self._failed: dict[str, float] = {}  # workflow that failed -> since when we know
 
     def run(self) -> None:
@@ -119,7 +120,8 @@ class Repair:
         return self.hand_over(found)
 
     def hand_over(self, found: list[ledger.Due]) -> int:
-        """Enqueue tries that are not on their way already."""
+        """Enqueue tries that are not on their way already, and that no association which is open takes along."""
+        found = [d for d in found if not self._busy(d.destination)]
         if not found:
             return 0
         states = self._engine.states([deliver_id(d.delivery_id, d.attempt) for d in found])

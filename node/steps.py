@@ -161,7 +161,7 @@ class RevisionSteps:
         self._wake()
 
     def deliver(self, delivery_id: int, attempt: int) -> None:
-        """One try of one delivery."""
+        """One try of one delivery, and on its association what else is due at the destination."""
         if self._place.config.deliver.mode != "live":
             return  # planned before the mode was changed; its row keeps it for later
         try:

@@ -51,12 +51,13 @@ class Worker:
         self._awake = threading.Event()
         self._stop = threading.Event()
         self.early = EarlyWork(self.place, assess, lambda: not self.repair.waiting()) if config.completion.quiet == "auto" else None
-        steps = RevisionSteps(self.place, self.early.assess if self.early else assess, render(self.place, policy_of(config)),
-                              sender_of(self.place), self._awake.set)
+        sender = sender_of(self.place)
+        steps = RevisionSteps(self.place, self.early.assess if self.early else assess, render(self.place, policy_of(config)), sender,
+                              self._awake.set)
         self.engine = WorkflowEngine(database_url(config.database_target), config.node.name, steps,
                                      "FULL" if config.storage.durability == "full" else "NORMAL")
         self.desk = ArrivalDesk(self.place, self.engine.enqueue_assess, self.early)
-        self.repair = Repair(self.place, self.engine)
+        self.repair = Repair(self.place, self.engine, busy=sender.busy)
         self.clock = ClockWatch()
 
     def run(self) -> None:

@@ -30,7 +30,8 @@ FAILED = "ERROR"
 POLLING_SECONDS = 0.5
 BUSY_POLLING_SECONDS = 0.05
 """Between two looks for the next assessment while several wait: a study of many short series is not held up by the looking."""
-ASSOCIATIONS_PER_DESTINATION = 2
+ASSOCIATIONS_PER_DESTINATION = 1
+"""It takes along what is due (`node/deliver/attempt.py`)."""
 DELIVERIES_AT_ONCE = 8
 ORPHAN_SECONDS = 60.0
 """A row that says it runs, and does not, for this long is put back onto its queue."""

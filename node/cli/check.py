@@ -196,8 +196,8 @@ def model(settings: Any) -> Row:
 
 def destinations(settings: Any) -> list[Row]:
     """C-ECHO of each destination and which of our SOP classes it accepts."""
+    from node.deliver.association import Peer
     from node.deliver.probe import SECONDARY_CAPTURE, probe
-    from node.deliver.scu import Peer
     from node.workplace import SR_CLASSES
 
     if not settings.destinations:

@@ -13,7 +13,7 @@ import typer
 
 from node.cli.output import FAILED, WRONG_USE, JsonOption, QuietOption, fail, print_json, printable
 
-TARGET = re.compile(r"(?P<ae>[^@\\]{1,16})@(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]@:/]+):(?P<port>\d{1,5})")
+TARGET = re.compile(r"(?P<ae>[ -?A-\[\]-~]{1,16})@(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]@:/]+):(?P<port>\d{1,5})")
 CONTEXTS = 128
 """Presentation contexts that fit into one association (odd numbers of one byte, PS3.8 9.3.2.2)."""
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -24,12 +24,12 @@ RETRIES = 3
 
 @dataclass(frozen=True)
 class File:
-    """A readable DICOM file: what the association must propose for it. `exact`: its meta information names what it holds."""
+    """A readable DICOM file: what the association must propose for it, and which instance its data set says that it is."""
 
     path: Path
     sop_class_uid: str
     transfer_syntax: str
-    exact: bool = True
+    sop_uid: str = ""
 
 
 @dataclass
@@ -61,7 +61,7 @@ def command(
         fail("--calling: write an AE title of 1 to 16 characters without backslash", WRONG_USE)
     if not path.exists():
         fail(f"{path}: is not there, write a file or a folder", WRONG_USE)
-    warnings.simplefilter("ignore")  # the DICOM library quotes the values that it finds odd
+    warnings.simplefilter("ignore")  # the DICOM library, where it is asked, quotes the values that it finds odd
     outcome = Outcome()
     files = find_files(path, outcome)
     if not files:
@@ -99,20 +99,23 @@ def find_files(path: Path, outcome: Outcome) -> list[File]:
 
 def look_at(path: Path) -> File | None:
     """What a file is, by its data set; by its meta information where the data set cannot be read; None for no DICOM file."""
-    from pydicom.filereader import read_file_meta_info
-
-    from node.receive.header_scan import scan_file
+    from node.deliver.part10 import NotPart10, open_stored
 
     try:
-        meta = read_file_meta_info(path)
-        named = (str(meta.get("MediaStorageSOPClassUID") or ""), str(meta.get("MediaStorageSOPInstanceUID") or ""))
-        syntax = str(meta.TransferSyntaxUID)
-        found = scan_file(path)
-    except Exception:  # not DICOM, or a file without meta information: nothing to propose
+        with open_stored(path) as stored:
+            sop_class_uid, sop_uid = stored.named or _parsed(path) or (stored.sop_class_uid, stored.sop_uid)
+            return File(path, sop_class_uid, stored.transfer_syntax, sop_uid)
+    except (OSError, NotPart10):
         return None
-    if found is None or not found.header.sop_uid or not found.header.sop_class_uid:
-        return File(path, named[0], syntax, True)
-    return File(path, found.header.sop_class_uid, syntax, named == (found.header.sop_class_uid, found.header.sop_uid))
+
+
+def _parsed(path: Path) -> tuple[str, str] | None:
+    """SOP Class UID and SOP Instance UID of a data set whose beginning is not plain, by the DICOM library."""
+    from node.receive.header_scan import scan_file
+
+    found = scan_file(path)
+    header = None if found is None else found.header
+    return (header.sop_class_uid, header.sop_uid) if header is not None and header.sop_uid and header.sop_class_uid else None
 
 
 def proposable(file: File) -> bool:

@@ -1,1 +1,1 @@
-"""Results leave the node: which destination, one C-STORE per try, what an answer means, when the next try is due."""
+"""Results leave the node: which destination, one C-STORE per try on an association for all that is due, what an answer means, when the next try is due."""

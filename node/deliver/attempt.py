@@ -1,11 +1,17 @@
-"""One try of one delivery: claim the row, C-STORE, write the answer and the next due time, tell the audit log."""
+"""Tries of deliveries: claim a row, C-STORE, write the answer and the next due time, tell the audit log.
+
+A try that has its association takes along what else is due at the destination: one association for all, one row after the other, each
+claimed before its first byte and recorded before the next is claimed (docs/decisions/0016).
+"""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +19,14 @@ import sqlalchemy as sa
 
 from node.deliver import ledger
 from node.deliver.answers import Answer, Kind
-from node.deliver.scu import Item, Peer, Sent, send
+from node.deliver.association import Association, NoAssociation, Peer
+from node.deliver.scu import Item, Sent, connect, offer
+from storage import clock
 
 log = logging.getLogger("node.deliver")
+
+BATCH_SECONDS = 10.0
+"""After which an association takes no further try: a worker that is to end need not wait for a backlog."""
 
 
 class Audit(Protocol):
@@ -39,24 +50,75 @@ class Sender:
     sr_classes: Sequence[str]
     now: Callable[[], str]
     dice: Callable[[], float] = random.random
+    monotonic: Callable[[], float] = clock.monotonic
+    _lock: Any = field(default_factory=threading.Lock, init=False)
+    _busy: set[str] = field(default_factory=set, init=False)
 
-    def attempt(self, delivery_id: int, attempt: int) -> ledger.Recorded | None:
-        """Try number `attempt` of a delivery; None when there is nothing to try (not the next one, held, no such row)."""
-        with self.engine.begin() as conn:
-            taken = ledger.claim(conn, delivery_id, attempt, self.now())
-        if taken is None:
-            return None
-        sent = self._send(taken)
-        object_id = None if sent.item is None else sent.item.key
-        with self.engine.begin() as conn:
-            done = ledger.record(conn, taken, sent.answer, object_id, self.now(), self.patience, self.dice)
-            self._tell(conn, taken, sent, done)
+    def busy(self, name: str) -> bool:
+        """Whether an association with the destination is in use: it takes what is due there by itself."""
+        return name in self._busy
+
+    def attempt(self, delivery_id: int, attempt: int) -> list[ledger.Recorded]:
+        """Try number `attempt` of a delivery, and of whatever else is due at its destination; what each led to.
+
+        Nothing when there is nothing to try: not the next one, held, no such row, or an association of this process is on it.
+        """
+        with self.engine.connect() as conn:
+            name = ledger.destination_of(conn, delivery_id)
+        done: list[ledger.Recorded] = []
+        with self._alone(name) as alone:
+            if alone and name is not None:
+                with self.engine.begin() as conn:
+                    taken = ledger.claim(conn, delivery_id, attempt, self.now())
+                if taken is not None:
+                    self._batch(taken, done)
         return done
 
-    def _send(self, taken: ledger.Claim) -> Sent:
+    @contextmanager
+    def _alone(self, name: str | None) -> Iterator[bool]:
+        """Whether nobody else of this process sends to the destination: two would take a row that is being sent for one that was left."""
+        with self._lock:
+            alone = name is not None and name not in self._busy
+            if alone:
+                self._busy.add(str(name))
+        try:
+            yield alone
+        finally:
+            if alone:
+                with self._lock:
+                    self._busy.discard(str(name))
+
+    def _batch(self, first: ledger.Claim, done: list[ledger.Recorded]) -> None:
+        """One association: `first`, then what is due, as long as it holds and BATCH_SECONDS are not over."""
+        until = self.monotonic() + BATCH_SECONDS
+        try:
+            association = self._connect(first)
+        except NoAssociation as error:
+            self._record(first, Sent(error.answer), done)
+            return
+        with association:
+            taken: ledger.Claim | None = first
+            while taken is not None:
+                self._record(taken, self._send(association, taken), done)
+                taken = None if association.lost() or self.monotonic() >= until else self._next(first.destination)
+
+    def _connect(self, taken: ledger.Claim) -> Association:
         peer = self.peers.get(taken.destination)
         if peer is None:
-            return Sent(Answer(Kind.UNREACHABLE, comment="the destination is not in the configuration"))
+            raise NoAssociation(Answer(Kind.UNREACHABLE, comment="the destination is not in the configuration"))
+        if not taken.objects:
+            raise NoAssociation(Answer(Kind.FAILED_HERE, comment="no rendered object"))
+        with self.engine.connect() as conn:
+            others = ledger.waiting_classes(conn, taken.destination)
+        return connect(peer, [*((o.sop_class_uid, self.path(o.path)) for o in taken.objects), *((uid, self.path(path)) for uid, path in others)])
+
+    def _next(self, name: str) -> ledger.Claim | None:
+        """The next try that is due, claimed."""
+        with self.engine.begin() as conn:
+            found = ledger.next_at(conn, name, self.now())
+            return None if found is None else ledger.claim(conn, found.delivery_id, found.attempt, self.now())
+
+    def _send(self, association: Association, taken: ledger.Claim) -> Sent:
         items = [Item(o.id, self.path(o.path), o.sop_class_uid, o.sop_uid) for o in taken.objects]
         if taken.kind == "sr":
             items = [item for item in items if item.sop_class_uid in self.sr_classes] or items
@@ -67,10 +129,14 @@ class Sender:
             with self.engine.begin() as conn:
                 ledger.choose(conn, taken.delivery_id, item.key)
 
-        try:
-            return send(peer, items, chosen)
-        except OSError as error:
-            return Sent(Answer(Kind.FAILED_HERE, comment=type(error).__name__))
+        return offer(association, items, chosen)
+
+    def _record(self, taken: ledger.Claim, sent: Sent, done: list[ledger.Recorded]) -> None:
+        object_id = None if sent.item is None else sent.item.key
+        with self.engine.begin() as conn:
+            recorded = ledger.record(conn, taken, sent.answer, object_id, self.now(), self.patience, self.dice)
+            self._tell(conn, taken, sent, recorded)
+        done.append(recorded)
 
     def _tell(self, conn: sa.Connection, taken: ledger.Claim, sent: Sent, done: ledger.Recorded) -> None:
         """Every try is in the audit log; patients are not."""

@@ -19,8 +19,6 @@ from storage.schema import delivery, destination, result_object, revision, serie
 
 WAITING = ("pending", "held")
 ENDED = ("delivered", "committed", "refused", "expired")
-ACTIVE_PER_DESTINATION = 20
-"""At most so many items of one destination are handed to the workflow engine at once; the rest waits in the table."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +78,35 @@ def plan(conn: sa.Connection, revision_id: int, kinds: Sequence[str], destinatio
 
 
 def due(conn: sa.Connection, now: str) -> list[Due]:
-    """Tries that may begin now: the longest due first, a bounded number per destination, one alone while a destination is probed."""
+    """The try that may begin now at each destination; what else is due there goes on the same association (`next_at`)."""
     names = conn.execute(sa.select(delivery.c.destination).distinct().where(
         delivery.c.state.in_(WAITING), delivery.c.next_try_at <= now)).scalars().all()
-    found: list[Due] = []
-    for name in names:
-        known = conn.execute(sa.select(destination).where(destination.c.name == name)).one_or_none()
-        limit = ACTIVE_PER_DESTINATION
-        if known is not None and known.failures:
-            sending = conn.execute(sa.select(sa.func.count()).where(
-                delivery.c.destination == name, delivery.c.state == "sending")).scalar_one()
-            if (known.held_until or "") > now or sending:
-                continue
-            limit = 1
-        rows = conn.execute(
-            sa.select(delivery.c.id, delivery.c.tries).where(
-                delivery.c.destination == name, delivery.c.state.in_(WAITING), delivery.c.next_try_at <= now)
-            .order_by(delivery.c.next_try_at, delivery.c.id).limit(limit))
-        found += [Due(row.id, row.tries + 1, name) for row in rows]
-    return found
+    return [found for name in names if (found := next_at(conn, name, now)) is not None]
+
+
+def next_at(conn: sa.Connection, name: str, now: str) -> Due | None:
+    """The try of a destination that is due for the longest time; None while the destination is held."""
+    known = conn.execute(sa.select(destination).where(destination.c.name == name)).one_or_none()
+    if known is not None and known.failures and (known.held_until or "") > now:
+        return None
+    row = conn.execute(
+        sa.select(delivery.c.id, delivery.c.tries).where(
+            delivery.c.destination == name, delivery.c.state.in_(WAITING), delivery.c.next_try_at <= now)
+        .order_by(delivery.c.next_try_at, delivery.c.id).limit(1)).one_or_none()
+    return None if row is None else Due(row.id, row.tries + 1, name)
+
+
+def destination_of(conn: sa.Connection, delivery_id: int) -> str | None:
+    """Name of the destination of a delivery."""
+    return conn.execute(sa.select(delivery.c.destination).where(delivery.c.id == delivery_id)).scalar_one_or_none()
+
+
+def waiting_classes(conn: sa.Connection, name: str) -> list[tuple[str, str]]:
+    """(SOP class, path of one such object) of all that waits for a destination or is on its way there: what an association proposes."""
+    which = (delivery.c.revision_id == result_object.c.revision_id) & (delivery.c.kind == result_object.c.kind)
+    rows = conn.execute(sa.select(result_object.c.sop_class_uid, sa.func.min(result_object.c.path)).join(delivery, which).where(
+        delivery.c.destination == name, delivery.c.state.in_((*WAITING, "sending"))).group_by(result_object.c.sop_class_uid))
+    return [(sop_class_uid, path) for sop_class_uid, path in rows]
 
 
 def claim(conn: sa.Connection, delivery_id: int, attempt: int, now: str) -> Claim | None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from node.receive.header_scan import Header
+from node.receive.limits import MAX_UID
 
 OWN_MANUFACTURER = "MedIQA Node"
 """Manufacturer in our Contributing Equipment item: marks results of any node of this kind."""
-MAX_UID = 64
-"""PS3.5 9.1; longer ones are refused, other malformed ones are kept as they came."""
 STAND_IN = "none:"
 """How the index marks a Study or Series Instance UID that the data set does not have."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})

@@ -1,4 +1,4 @@
-"""Bounds on what a peer may cost, the same for both receive paths (constants; PS3.8 9.3 gives no upper limits of its own)."""
+"""Bounds on what a peer may cost, the same for both receive paths and for sending (constants; PS3.8 9.3 gives no upper limits of its own)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ PDU_TOLERANCE = 16384
 """Bytes by which a P-DATA-TF may exceed what we announced; some senders do not count the header."""
 MAX_COMMAND = 65536
 """Bytes of a command set (PS3.7 annex E needs a few hundred)."""
+MAX_UID = 64
+"""PS3.5 9.1; longer ones are refused, other malformed ones are kept as they came."""
 HANDSHAKE_SECONDS = 10.0
 """For a TLS handshake, for a PDU besides its bytes, and for the peer to close after the last PDU."""
 CLOSE_SECONDS = 1.0

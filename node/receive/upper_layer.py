@@ -1,4 +1,4 @@
-"""Upper layer of the fast path, without sockets: bytes in, events out (PS3.8 9.2 state machine of an acceptor, 9.3 PDU structure).
+"""Upper layer of the fast path, and of sending, without sockets: bytes in, events out (PS3.8 9.2 state machine, 9.3 PDU structure).
 
 Replaces pynetdicom's `dul.py`, `fsm.py` and the P-DATA-TF part of `pdu.py`: those pass every PDU through a queue between two threads,
 copy each byte about seven times, and check no length. Here a fragment is a view of the caller's buffer, given out as soon as a part of
@@ -17,7 +17,8 @@ from node.receive.limits import MAX_ASSOCIATE, PDU_TOLERANCE
 _PDU_HEADER = struct.Struct(">BxL")
 _PDV_HEADER = struct.Struct(">LBB")
 _LEAST_REQUEST = 68
-"""Bytes of an A-ASSOCIATE-RQ before its variable items (PS3.8 table 9-11)."""
+"""Bytes of an A-ASSOCIATE-RQ or -AC before its variable items (PS3.8 tables 9-11 and 9-17)."""
+RELEASE_REQUEST = b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 RELEASE_RESPONSE = b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 
 
@@ -73,6 +74,13 @@ class AssociateRequest:
     pdu: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class AssociateAnswer:
+    """A whole A-ASSOCIATE-AC or -RJ with its header."""
+
+    pdu: bytes
+
+
 @dataclass(slots=True)
 class Fragment:
     """Part of a presentation data value. `data` is a view that holds until the next `feed`; `last` = the command or data set is complete."""
@@ -87,6 +95,10 @@ class Release:
     """A-RELEASE-RQ."""
 
 
+class Released:
+    """A-RELEASE-RP."""
+
+
 class Abort:
     """A-ABORT, from the peer or its provider."""
 
@@ -99,18 +111,25 @@ class _Part(Enum):
     BODY = auto()
 
 
-class UpperLayer:
-    """One association's byte stream as an acceptor reads it. `max_pdu` is what we announce, in bytes; after an error it is of no more use."""
+Event = AssociateRequest | AssociateAnswer | Fragment | Release | Released | Abort
 
-    def __init__(self, max_pdu: int) -> None:
+
+class UpperLayer:
+    """One association's byte stream as an acceptor reads it, or a `requestor`. After an error it is of no more use.
+
+    max_pdu: what we announce, in bytes.
+    """
+
+    def __init__(self, max_pdu: int, requestor: bool = False) -> None:
         self._most = max_pdu + PDU_TOLERANCE
+        self._requestor = requestor
         self._part, self._need = _Part.PDU_HEADER, _PDU_HEADER.size
         self._held = bytearray()
         self._type = 0
         self._pdu_left = self._pdv_left = 0
         self._context, self._flags = 0, 0
         self.established = False
-        """Set by the caller with its A-ASSOCIATE-AC: state 6 instead of 2 and 3."""
+        """Set by the caller with the A-ASSOCIATE-AC: state 6 instead of 2 and 3, or 5."""
         self.pdus = 0
         """PDUs whose header has come whole or in part."""
         self.pdu_length = 0
@@ -121,7 +140,7 @@ class UpperLayer:
         """Whether the stream stands inside a PDU."""
         return bool(self._held or self._pdu_left or self._pdv_left or self._part is not _Part.PDU_HEADER)
 
-    def feed(self, data: memoryview) -> Iterator[AssociateRequest | Fragment | Release | Abort]:
+    def feed(self, data: memoryview) -> Iterator[Event]:
         """Events in `data`, in order; consumes all of it unless the caller stops early. ProtocolError for what PS3.8 forbids."""
         at, end = 0, len(data)
         while at < end:
@@ -141,7 +160,7 @@ class UpperLayer:
             if (event := self._collected(data)) is not None:
                 yield event
 
-    def _collected(self, data: memoryview) -> AssociateRequest | Fragment | Release | Abort | None:
+    def _collected(self, data: memoryview) -> Event | None:
         """Acts on a header or a body that is complete."""
         if self._part is _Part.PDU_HEADER:
             self._type, length = _PDU_HEADER.unpack(self._held)
@@ -159,7 +178,9 @@ class UpperLayer:
         self._expect(_Part.PDU_HEADER, _PDU_HEADER.size)
         if self._type == PduType.ASSOCIATE_RQ:
             return AssociateRequest(pdu)
-        return Release() if self._type == PduType.RELEASE_RQ else Abort()
+        if self._type in (PduType.ASSOCIATE_AC, PduType.ASSOCIATE_RJ):
+            return AssociateAnswer(pdu)
+        return Release() if self._type == PduType.RELEASE_RQ else Released() if self._type == PduType.RELEASE_RP else Abort()
 
     def _fragment(self, data: memoryview) -> Fragment | None:
         """A PDV begins: its length must fit into what is left of the PDU (PS3.8 9.3.5.1)."""
@@ -185,9 +206,11 @@ class UpperLayer:
         kind = self._type
         if not PduType.ASSOCIATE_RQ <= kind <= PduType.ABORT:
             raise ProtocolError(Reason.UNRECOGNIZED_PDU, "unknown PDU type")
-        if kind == PduType.ABORT or (kind == PduType.RELEASE_RQ and self.established):
+        first = not self.established and self.pdus == 1
+        short = [PduType.RELEASE_RQ, PduType.RELEASE_RP] if self._requestor else [PduType.RELEASE_RQ]
+        if kind == PduType.ABORT or (kind in short and self.established) or (kind == PduType.ASSOCIATE_RJ and self._requestor and first):
             fits = length == 4
-        elif kind == PduType.ASSOCIATE_RQ and not self.established and self.pdus == 1:
+        elif kind == (PduType.ASSOCIATE_AC if self._requestor else PduType.ASSOCIATE_RQ) and first:
             fits = _LEAST_REQUEST <= length <= MAX_ASSOCIATE
         elif kind == PduType.DATA and self.established:
             fits = _PDV_HEADER.size <= length <= self._most

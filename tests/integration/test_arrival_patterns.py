@@ -14,7 +14,7 @@ import pytest
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 
-from node.deliver.checkpoint import steady
+from tests.support.checkpoint import steady
 from tests.support.node import NodeUnderTest
 from tests.support.pacs import SmallPacs
 from tests.support.ports import wait_for

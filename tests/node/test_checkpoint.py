@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pynetdicom import AE, build_context
 
-from node.deliver.checkpoint import steady
+from tests.support.checkpoint import steady
 from tests.support.scripted_pacs import ScriptedPacs
 from tests.support.small_objects import SC, image
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from node.deliver import ledger
+from node.deliver.association import Peer
 from node.deliver.attempt import Sender
 from node.deliver.retry import later
-from node.deliver.scu import Peer
 from storage.database import open_engine
 from storage.schema import delivery, destination, metadata, result_object, revision, series
+from tests.support import raw_peer
 from tests.support.ports import free_port
+from tests.support.raw_acceptor import Accepted, RawAcceptor
 from tests.support.scripted_pacs import ABORT, CUT, LOSE_RESPONSE, ScriptedPacs
 from tests.support.small_objects import SC, image, write
 
@@ -47,6 +50,10 @@ class Desk:
         self.sender = Sender(self.engine, self.told, {"pacs": peer, "other": peer}, lambda path: folder / path,
                              ledger.Patience(30, 3600, 7), SR, lambda: self.now, lambda: 0.5)
 
+    def point_at(self, port: int) -> None:
+        """The destination is at another port from now on."""
+        self.sender = dataclasses.replace(self.sender, peers={"pacs": Peer("PACS", "127.0.0.1", port, "MEDIQA", 2)})
+
     def revision(self, number: int = 1, kinds: tuple[str, ...] = ("sc", "sr"), names: tuple[str, ...] = ("pacs",),
                  live: bool = True) -> int:
         with self.engine.begin() as conn:
@@ -69,7 +76,7 @@ class Desk:
         """Try everything that is due now; how many tries."""
         with self.engine.begin() as conn:
             due = ledger.due(conn, self.now)
-        return sum(self.sender.attempt(d.delivery_id, d.attempt) is not None for d in due)
+        return sum(len(self.sender.attempt(d.delivery_id, d.attempt)) for d in due)
 
     def wait(self, seconds: float) -> None:
         self.now = later(self.now, seconds)
@@ -81,6 +88,12 @@ class Desk:
     def all(self) -> list[Any]:
         with self.engine.begin() as conn:
             return list(conn.execute(sa.select(delivery).order_by(delivery.c.id)))
+
+    def objects(self, *classes: str) -> list[Any]:
+        """Rows of the objects of these SOP classes, class by class."""
+        with self.engine.begin() as conn:
+            found = list(conn.execute(sa.select(result_object).order_by(result_object.c.id)))
+        return [o for uid in classes for o in found if o.sop_class_uid == uid]
 
     def target(self) -> Any:
         with self.engine.begin() as conn:
@@ -100,10 +113,10 @@ def desk(tmp_path: Path, port: int) -> Iterator[Desk]:
 def test_sc_first_then_sr(desk: Desk, port: int) -> None:
     desk.revision()
     with ScriptedPacs(port=port) as pacs:
-        assert desk.round() == 1 and desk.rows()["sc"].state == "delivered" and desk.rows()["sr"].state == "pending"
-        assert desk.round() == 1 and desk.rows()["sr"].state == "delivered"
+        assert desk.round() == 2 and {r.state for r in desk.all()} == {"delivered"}
         assert desk.round() == 0
-        assert list(pacs.times.values()) == [1, 1]
+        assert pacs.order == [o.sop_uid for o in desk.objects(SC, SR[0])] and list(pacs.times.values()) == [1, 1]
+        assert len(pacs.proposed) == 1  # associations
     assert desk.told.names() == ["delivered", "delivered", "sr-class-chosen"]
     assert desk.target().sr_class_uid == SR[0]
 
@@ -128,10 +141,7 @@ def test_down_for_three_tries_holds_one_copy_in_the_end(desk: Desk, port: int) -
         desk.wait(3600)
     assert waits == [1, 2, 3]
     with ScriptedPacs(port=port) as pacs:
-        assert desk.round() == 1
-        for _ in range(6):
-            desk.wait(1)
-            desk.round()
+        assert desk.round() == 4
         assert {r.state for r in desk.all()} == {"delivered"}
         assert list(pacs.times.values()) == [1] * 4
     assert desk.target().failures == 0
@@ -161,9 +171,9 @@ def test_killed_in_the_middle_offers_the_same_object_again(desk: Desk, port: int
         assert [u.attempt for u in ledger.unattended(conn)] == [1]
         assert ledger.due(conn, desk.now) == []
     with ScriptedPacs(port=port) as pacs:
-        assert desk.sender.attempt(1, 1) is not None
+        assert len(desk.sender.attempt(1, 1)) == 1
         assert list(pacs.held) == [taken.objects[2].sop_uid]
-    assert desk.sender.attempt(1, 1) is None  # a stale workflow finds nothing to do
+    assert desk.sender.attempt(1, 1) == []  # a stale workflow finds nothing to do
 
 
 @pytest.mark.parametrize(("classes", "taken"), [((SR[2],), SR[2]), ((SR[3],), SR[3]), ((SR[1], SR[3]), SR[1])])
@@ -239,3 +249,116 @@ def test_planning_twice_is_once_and_clock_steps_move_due_times(desk: Desk, port:
         ledger.shift_due_times(conn, 3600)
         assert ledger.due(conn, desk.now) == []
         assert len(ledger.due(conn, later(desk.now, 3600))) == 1
+
+
+def test_one_association_takes_all_that_is_due(desk: Desk, port: int) -> None:
+    for number in (1, 2, 3):
+        desk.revision(number)
+    with ScriptedPacs([0xB000, 0x0000, 0xC000], port=port) as pacs:
+        assert desk.round() == 5  # the report of the second series waits for its picture
+        assert len(pacs.proposed) == 1 and len(pacs.held) == 4 and desk.round() == 0
+    states = [(r.kind, r.state, r.warning, r.tries) for r in desk.all()]
+    assert states == [("sc", "delivered", 1, 1), ("sr", "delivered", 0, 1), ("sc", "pending", 0, 1), ("sr", "pending", 0, 0),
+                      ("sc", "delivered", 0, 1), ("sr", "delivered", 0, 1)]
+    assert desk.told.names().count("delivered") == 4 and not desk.sender.busy("pacs")
+
+
+@pytest.mark.parametrize("last", [raw_peer.ABORT, raw_peer.RELEASE, b""])
+def test_an_end_between_two_objects_costs_the_second_no_try(desk: Desk, last: bytes) -> None:
+    desk.revision(kinds=("sc",))
+    desk.revision(2, kinds=("sc",))
+    first, second = desk.objects(SC)
+    kept: list[str] = []
+
+    def ends(accepted: Accepted) -> None:
+        accepted.accept()
+        message = accepted.message()
+        kept.append(message.sop_uid)
+        accepted.send(message.response() + last)
+
+    def stays(accepted: Accepted) -> None:
+        accepted.accept()
+        while (message := accepted.message()) is not None:
+            kept.append(message.sop_uid)
+            accepted.send(message.response())
+
+    with RawAcceptor(ends, stays) as acceptor:
+        desk.point_at(acceptor.port)
+        desk.round()
+        one, two = desk.all()
+        assert (one.state, one.tries) == ("delivered", 1) and kept == [first.sop_uid]
+        if two.tries:  # the end of the stream came a moment after the look
+            assert last == b"" and two.last_answer.startswith("no-response")
+            desk.wait(31)
+        assert two.state == "pending"
+        desk.round()
+    assert {r.state for r in desk.all()} == {"delivered"} and kept == [first.sop_uid, second.sop_uid]
+
+
+def test_an_abort_behind_the_second_data_set_is_unknown_for_that_one_alone(desk: Desk, port: int) -> None:
+    for number in (1, 2, 3):
+        desk.revision(number, kinds=("sc",))
+    with ScriptedPacs([0x0000, LOSE_RESPONSE], port=port) as pacs:
+        assert desk.round() == 2
+        assert [(r.state, r.tries) for r in desk.all()] == [("delivered", 1), ("pending", 1), ("pending", 0)]
+        assert desk.round() == 1  # the third is due at once, the second after its pause
+        desk.wait(31)
+        assert desk.round() == 1 and {r.state for r in desk.all()} == {"delivered"}
+        assert sorted(pacs.times.values()) == [1, 1, 2] and pacs.other_bytes == []
+
+
+def test_what_is_ours_stops_nobody_else(desk: Desk, port: int) -> None:
+    for number in (1, 2, 3):
+        desk.revision(number, kinds=("sc",))
+    gone, other, _ = desk.objects(SC)
+    (desk.folder / gone.path).unlink()
+    write(image(SC), desk.folder / other.path)
+    with ScriptedPacs(port=port) as pacs:
+        assert desk.round() == 3 and len(pacs.proposed) == len(pacs.held) == 1
+    assert [(r.state, (r.last_answer or "").split()[0]) for r in desk.all()] == [
+        ("pending", "failed-here"), ("pending", "failed-here"), ("delivered", "0x0000")]
+
+
+def test_a_full_destination_ends_the_batch(desk: Desk, port: int) -> None:
+    for number in (1, 2, 3):
+        desk.revision(number, kinds=("sc",))
+    with ScriptedPacs([0xA700], port=port) as pacs:
+        assert desk.round() == 1 and {r.state for r in desk.all()} == {"held"} and pacs.held == {}
+
+
+def test_an_association_ends_after_its_time_and_the_rest_waits_for_the_next(desk: Desk, port: int) -> None:
+    for number in (1, 2, 3):
+        desk.revision(number, kinds=("sc",))
+    ticks = iter(range(0, 1000, 6))
+    desk.sender = dataclasses.replace(desk.sender, monotonic=lambda: float(next(ticks)))
+    with ScriptedPacs(port=port) as pacs:
+        assert [desk.round() for _ in range(2)] == [2, 1] and len(pacs.proposed) == 2
+
+
+def test_while_one_sends_nobody_else_takes_its_rows(desk: Desk, port: int) -> None:
+    desk.revision(kinds=("sc",))
+    desk.revision(2, kinds=("sc",))
+    found: list[object] = []
+
+    def look(accepted: Accepted) -> None:
+        accepted.accept()
+        while (message := accepted.message()) is not None:
+            sending = [r for r in desk.all() if r.state == "sending"]
+            found.extend([desk.sender.busy("pacs"), len(sending), desk.sender.attempt(sending[0].id, 1), desk.sender.attempt(2, 1)])
+            accepted.send(message.response())
+
+    with RawAcceptor(look) as acceptor:
+        desk.point_at(acceptor.port)
+        assert desk.round() == 2
+    assert found == [True, 1, [], []] * 2 and not desk.sender.busy("pacs")
+
+
+def test_a_row_that_cannot_be_written_is_taken_up_again(desk: Desk, port: int) -> None:
+    desk.revision(kinds=("sc",))
+    real, desk.sender = desk.sender, dataclasses.replace(desk.sender, dice=lambda: 1 / 0)
+    with ScriptedPacs([0x0110], port=port) as pacs:
+        with pytest.raises(ZeroDivisionError):
+            desk.round()
+        assert desk.rows()["sc"].state == "sending" and not desk.sender.busy("pacs")
+        assert len(real.attempt(1, 1)) == 1 and desk.rows()["sc"].state == "delivered"
+        assert len(pacs.held) == 1

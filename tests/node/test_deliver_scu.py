@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -12,7 +13,8 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
 from node.deliver.answers import Kind
-from node.deliver.scu import Item, Peer, Sent, send
+from node.deliver.association import NoAssociation, Peer
+from node.deliver.scu import Item, Sent, connect, offer
 from tests.support.ports import free_port
 from tests.support.scripted_pacs import ABORT, CUT, LOSE_RESPONSE, SILENT, ScriptedPacs
 from tests.support.small_objects import SC, image, write
@@ -38,6 +40,15 @@ def reports(tmp_path: Path) -> list[Item]:
         ds = image(uid)
         items.append(Item(key, write(ds, tmp_path / f"{key}.dcm"), uid, ds.SOPInstanceUID))
     return items
+
+
+def send(where: Peer, items: list[Item], before_first_byte: Callable[[Item], None] = lambda item: None) -> Sent:
+    """One association for one result."""
+    try:
+        with connect(where, [(item.sop_class_uid, item.path) for item in items]) as association:
+            return offer(association, items, before_first_byte)
+    except NoAssociation as error:
+        return Sent(error.answer)
 
 
 def data_set_bytes(item: Item) -> bytes:
@@ -171,5 +182,5 @@ def test_rejections_are_told_apart(picture: Item) -> None:
 
 def test_own_file_gone(picture: Item) -> None:
     picture.path.unlink()
-    with ScriptedPacs() as pacs, pytest.raises(OSError):
-        send(peer(pacs.port), [picture])
+    with ScriptedPacs() as pacs:
+        assert send(peer(pacs.port), [picture]).answer.kind is Kind.FAILED_HERE

@@ -249,6 +249,18 @@ def test_destination_down_for_three_tries_ends_with_one_copy(bench: Bench, pacs:
     assert list(pacs.times.values()) == [1, 1]
 
 
+def test_a_backlog_goes_on_one_association(bench: Bench, pacs: ScriptedPacs) -> None:
+    pacs.stop()
+    for _ in range(4):
+        bench.put_series(2)
+    bench.start()
+    bench.wait_rows("select id from revision where report_seconds is not null", 4)
+    bench.wait_rows("select name from destination where failures >= 1")
+    pacs.start()
+    bench.wait_rows(DELIVERED, 8)
+    assert sorted(pacs.times.values()) == [1] * 8 and len(pacs.proposed) <= 2  # of the second one only where the machine was slow
+
+
 @pytest.mark.slow
 def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
     """An assessment that kills its process, started again and again as the supervisor does."""

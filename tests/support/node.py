@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from node.deliver.checkpoint import steady
+from tests.support.checkpoint import steady
 from tests.support.ports import free_port, listening, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

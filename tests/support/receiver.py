@@ -17,11 +17,11 @@ from pynetdicom import AE, build_context
 from pynetdicom.dimse_primitives import C_STORE
 
 from node.config import Config
-from node.deliver.checkpoint import steady
 from node.receive.__main__ import open_storage
 from node.receive.scp import Receiver
 from node.receive.tls import listener_context
 from tests.support.bench import empty_database
+from tests.support.checkpoint import steady
 
 CALLER = "SENDER"
 PATH = "fast"

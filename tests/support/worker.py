@@ -86,7 +86,7 @@ def main() -> int:
     from node import worker
 
     steps, attempt = node.steps.RevisionSteps, node.deliver.attempt
-    real_assess, real_report, real_send = steps.assess, steps.report, attempt.send
+    real_assess, real_report, real_offer = steps.assess, steps.report, attempt.offer
 
     def stepped(name: str, real: Any) -> Any:
         def run(self: Any, revision_id: int) -> None:
@@ -95,16 +95,16 @@ def main() -> int:
             kill_at(f"after-{name}")
         return run
 
-    def sent(peer: Any, items: Any, before: Any) -> Any:
+    def offered(association: Any, items: Any, before: Any) -> Any:
         def first_byte(item: Any) -> None:
             before(item)
             kill_at("first-byte")
         kill_at("before-send")
-        done = real_send(peer, items, first_byte)
+        done = real_offer(association, items, first_byte)
         kill_at("after-send")
         return done
 
-    steps.assess, steps.report, attempt.send = stepped("assess", real_assess), stepped("report", real_report), sent
+    steps.assess, steps.report, attempt.offer = stepped("assess", real_assess), stepped("report", real_report), offered
     worker.TICK = 0.1  # the pace of the loops is no part of what is tested here
     node.workflow.WorkflowEngine = partial(node.workflow.WorkflowEngine, polling_seconds=0.1)
     node.build.assess_with = lambda config: assess

@@ -17,11 +17,13 @@ from node.receive.command_set import read_command, response
 from node.receive.patience import Patience
 from node.receive.upper_layer import (
     Abort,
+    AssociateAnswer,
     AssociateRequest,
     Fragment,
     ProtocolError,
     Reason,
     Release,
+    Released,
     UpperLayer,
     abort,
     data_tf,
@@ -99,6 +101,31 @@ def test_lengths_that_lie(data: bytes, established: bool, reason: Reason) -> Non
     with pytest.raises(ProtocolError) as error:
         read(data, established=established)
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize(("data", "established", "reason"), [
+    (pdu(1, 100), False, Reason.UNEXPECTED_PDU), (pdu(2, 2**32 - 1), False, Reason.INVALID_PARAMETER), (pdu(2, 67), False, Reason.INVALID_PARAMETER),
+    (pdu(2, 100), True, Reason.UNEXPECTED_PDU), (pdu(3, 4), True, Reason.UNEXPECTED_PDU), (pdu(3, 5), False, Reason.INVALID_PARAMETER),
+    (pdu(4, 20), False, Reason.UNEXPECTED_PDU), (pdu(6, 4), False, Reason.UNEXPECTED_PDU), (pdu(6, 2**31), True, Reason.INVALID_PARAMETER),
+    (pdu(4, 16384 + limits.PDU_TOLERANCE + 1), True, Reason.INVALID_PARAMETER), (pdu(9, 4), True, Reason.UNRECOGNIZED_PDU)])
+def test_lengths_that_lie_to_a_requestor(data: bytes, established: bool, reason: Reason) -> None:
+    upper = UpperLayer(16384, requestor=True)
+    upper.established = established
+    with pytest.raises(ProtocolError) as error:
+        list(upper.feed(memoryview(data)))
+    assert error.value.reason == reason
+
+
+def test_what_a_requestor_is_told() -> None:
+    accepted, rejected = pdu(2, 68, bytes(68)), pdu(3, 4, b"\0\1\1\3")
+    for answer in (accepted, rejected):
+        upper = UpperLayer(16384, requestor=True)
+        assert list(upper.feed(memoryview(answer))) == [AssociateAnswer(answer)]
+    upper = UpperLayer(16384, requestor=True)
+    upper.established = True
+    stream = message(3, echo_command()) + RELEASE + pdu(6, 4, bytes(4)) + ABORT
+    assert [type(e) for k in range(len(stream)) for e in upper.feed(memoryview(stream)[k:k + 1]) if not isinstance(e, Fragment)] == [
+        Release, Released, Abort]
 
 
 def test_a_second_request_is_unexpected() -> None:
