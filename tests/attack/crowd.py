@@ -1,7 +1,7 @@
 """`python -m tests.attack.crowd NAME PORT TLS`: a process full of hostile peers, so that they take no time from the honest one.
 
-It attacks until a line comes on its standard input, then makes no new attempts, says how many there were, and keeps what it has open
-until its input ends.
+It attacks until a line comes on its standard input, then makes no new attempts, says how many there were, and keeps what it has open.
+At the next line it says when its last connection was made (an attempt in progress ends first), and ends.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def main() -> None:
     for caller in callers:
         caller.going.clear()
     print(min(next(numbers), most), flush=True)
-    sys.stdin.read()
+    sys.stdin.readline()
+    print(max(caller.last for caller in callers), flush=True)
     os._exit(0)
 
 

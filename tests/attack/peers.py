@@ -27,6 +27,8 @@ class Caller:
         self.dice = random.Random(seed)
         self.going = threading.Event()
         self.going.set()
+        self.last = 0.0
+        """When it last had a new connection or association, seconds, monotonic."""
 
     def connect(self, secure: bool = True) -> socket.socket:
         """A connection, after its TLS handshake where there is TLS and `secure`; OSError when there is none to be had."""
@@ -35,7 +37,10 @@ class Caller:
             sock.settimeout(20)
             sock.bind((self.dice.choice(self._sources), 0))
             sock.connect(("127.0.0.1", self.port))
-            return self._tls.wrap_socket(sock) if self._tls is not None and secure else sock
+            if self._tls is not None and secure:
+                sock = self._tls.wrap_socket(sock)
+            self.last = time.monotonic()
+            return sock
         except BaseException:
             sock.close()
             raise
@@ -48,6 +53,7 @@ class Caller:
             answer = whole_pdu(sock)
             if answer[:1] != b"\x02":
                 raise ConnectionRefusedError("not accepted")
+            self.last = time.monotonic()
             return sock
         except BaseException:
             sock.close()
