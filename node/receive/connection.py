@@ -24,8 +24,9 @@ def quick_ack(sock: socket.socket) -> None:
 
 
 def prepare(sock: socket.socket) -> None:
-    """Answers leave at once, and a peer whose host is gone is noticed."""
+    """Answers leave at once, few of them wait for a peer that does not read, and a peer whose host is gone is noticed."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SEND_BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 

@@ -27,5 +27,7 @@ SPARE_CONNECTIONS = 32
 ADDRESSES = 4
 """So many addresses may have all their waiting connections at once; then the newest takes the place of the one that has waited longest."""
 BACKLOG = 1024
+SEND_BUFFER = 65536
+"""Bytes of answers that the system holds for a peer; each is a few hundred."""
 SPACE_EVERY = 64 * 2**20
 """Bytes between two looks at the free space while an object arrives."""

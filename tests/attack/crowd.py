@@ -40,7 +40,6 @@ def keep_going(attack: Attack, caller: Caller, numbers: count[int], most: int) -
 
 
 def main() -> None:
-    os.nice(19)  # attackers would have processors of their own
     name, port, tls = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "tls"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 20_000)), hard))
