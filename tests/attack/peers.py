@@ -348,7 +348,8 @@ class Attack:
 
 
 ATTACKS = (
-    Attack(nothing, tls="both", peers=1), Attack(silent, tls="both"), Attack(silent, sources=40, peers=200), Attack(three_bytes, tls="both"), Attack(half_request),
+    Attack(nothing, tls="both", peers=1),
+    Attack(silent, tls="both"), Attack(silent, sources=40, peers=200), Attack(three_bytes, tls="both"), Attack(half_request),
     Attack(half_closed), Attack(half_open, "dimse_timeout"), Attack(drip_request, tls="both"), Attack(drip_header, "dimse_timeout"),
     Attack(drip_data, "dimse_timeout", tls="both"), Attack(four_gigabytes, tls="both"), Attack(four_gigabytes_of_data), Attack(fragment_beyond),
     Attack(lying_items), Attack(many_items), Attack(no_release, "network_timeout", tls="both"), Attack(no_close),
