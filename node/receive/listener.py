@@ -137,6 +137,16 @@ class Connections:
             return len(self._open)
 
 
+def has_gone(sock: socket.socket) -> bool:
+    """Whether the peer has closed without a word, as port checks do; never waits."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False  # it says nothing yet
+    except OSError:
+        return True
+
+
 class Path(BaseRequestHandler):
     """Base of the two receive paths: makes one association of one connection."""
 
@@ -156,7 +166,9 @@ class Listener(ThreadedAssociationServer):
         self.ae._servers.append(self)
 
     def verify_request(self, request: Any, client_address: Address) -> bool:
-        """Closes a connection over the limit before it costs a thread."""
+        """Closes a connection over the limit, or one whose peer has gone, before it costs a thread."""
+        if has_gone(request):
+            return False
         if self.connections.enter(client_address, request):
             return True
         self.tell("connection closed: too many of this address wait", logging.WARNING, client_address)

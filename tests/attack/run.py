@@ -64,7 +64,7 @@ def run(site: Site, attack: Attack, seconds: float) -> Cost:
                 most = max(most, site.resident())
                 time.sleep(0.05)
             freed = time.monotonic()
-        free = freed - max(ended, float(ask(crowd)))
+        free = max(0.0, freed - max(ended, float(ask(crowd))))
         problem = "" if site.places(addresses(attack)[0]) else "places are not free"
     finally:
         crowd.kill()

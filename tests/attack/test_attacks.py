@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.attack.peers import ATTACKS, Attack
-from tests.attack.run import Cost, run
+from tests.attack.run import GROWTH_MB, run
 from tests.attack.site import Site
 
 SHORT, LONG = (2.0, 2.0), (60.0, 10.0)
@@ -20,8 +20,8 @@ def upon(tls: bool) -> list[Attack]:
     return [a for a in ATTACKS if a.tls in ("both", "yes" if tls else "no")]
 
 
-def check(cost: Cost) -> None:
-    assert cost.attempts > 0 and cost.held, cost
+SLACK = 3.0
+"""Seconds by which a machine that runs other tests as well may be late; what locks out or holds for good is later."""
 
 
 @pytest.mark.timeout(240)
@@ -31,7 +31,8 @@ def test_seconds_of_each(tmp_path: Path, tls: bool) -> None:
         costs = [run(site, attack, SHORT[0]) for attack in upon(tls) if attack.name in QUICK]
         assert len(costs) >= 4
         for cost in costs:
-            check(cost)
+            assert cost.attempts > 0 and not cost.problem and cost.growth < GROWTH_MB, cost
+            assert cost.honest < SLACK and cost.free < cost.allowed + SLACK, cost
         assert "Traceback" not in site.log() and '"ERROR"' not in site.log()
         assert site.log().count("\n") < 500, "nobody fills the log from outside"
 
@@ -42,4 +43,5 @@ def test_seconds_of_each(tmp_path: Path, tls: bool) -> None:
                                             for a in upon(tls)])
 def test_a_minute_of_each(tmp_path: Path, tls: bool, attack: Attack) -> None:
     with Site(tmp_path, tls, LONG[1]) as site:
-        check(run(site, attack, LONG[0]))
+        cost = run(site, attack, LONG[0])
+        assert cost.attempts > 0 and cost.held, cost

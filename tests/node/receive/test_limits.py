@@ -6,7 +6,7 @@ import socket
 
 from node.receive import repeats
 from node.receive.limits import ADDRESSES, SPARE_CONNECTIONS
-from node.receive.listener import Connections
+from node.receive.listener import Connections, has_gone
 from node.receive.repeats import Repeats
 
 
@@ -76,3 +76,20 @@ def test_nobody_is_told_of_without_end() -> None:
     lines = sum(many.note(f"10.{k // 250}.0.{k % 250}", "x", 1.0) is not None for k in range(20_000))
     assert lines == repeats.MOST + 1 and len(many._seen) <= repeats.MOST + 1
     assert many.note("late", "x", 2 * repeats.QUIET_SECONDS) == 0, "what is long ago is forgotten"
+
+
+def test_a_peer_that_has_gone_is_seen_without_waiting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def pair() -> tuple[socket.socket, socket.socket]:
+            theirs = socket.create_connection(server.getsockname())
+            return server.accept()[0], theirs
+
+        ours, theirs = pair()
+        assert not has_gone(ours)
+        theirs.sendall(b"x")
+        assert not has_gone(ours) and ours.recv(2) == b"x", "nothing is taken away"
+        theirs.close()
+        ours.settimeout(5)
+        assert has_gone(ours)
+        ours.close()
+        assert has_gone(ours)
