@@ -119,10 +119,11 @@ class FastAssociation:
             self._spool.discard()
         try:
             self._service.ended(self)
-            if last is not None and self._listener.connections.parting(self.address):
+            if last is not None:
                 try:
                     self._connection.send(last, limits.LAST_WORDS_SECONDS)
-                    self._connection.linger()
+                    if self._listener.connections.parting(self.address):
+                        self._connection.linger()
                 except OSError:
                     pass  # nobody listens
         finally:
