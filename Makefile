@@ -1,10 +1,12 @@
 # MedIQA Node. Two commands matter: `make demo` and `make test`.
-.PHONY: demo test test-fast test-slow setup lint lock clean
+.PHONY: demo test test-fast test-slow attack fuzz setup lint lock clean
 
 PYTEST = .venv/bin/python -m pytest -q
 # compiled modules are kept, whatever the surroundings say: else each process that a test starts compiles them anew
 export PYTHONDONTWRITEBYTECODE =
 STUDY ?=
+MINUTES ?= 1
+SECONDS ?= 60
 
 demo: ## install, run the node and a small PACS, send simulated patients (or STUDY=folder), show the results
 	@scripts/setup
@@ -24,6 +26,14 @@ test-slow: ## what takes minutes
 	@scripts/setup test
 	@scripts/peers
 	$(PYTEST) -m slow $(ARGS)
+
+attack: ## every attack of docs/security.md upon a receiver of its own, SECONDS each, as a table
+	@scripts/setup test
+	.venv/bin/python -m tests.attack --seconds $(SECONDS)
+
+fuzz: ## what peers send, coverage-guided, MINUTES for each of six targets
+	@scripts/setup fuzz
+	.venv/bin/python -W ignore -m tests.fuzz --minutes $(MINUTES)
 
 setup:
 	@scripts/setup test

@@ -7,22 +7,30 @@ then the root.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import _read_file_meta_info, read_dataset, read_preamble
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
 MAX_TEXT = 256
 MAX_META = 4096
-MAX_INFLATED = 2 ** 30
+MAX_HEADER, MAX_READS = 2 ** 28, 2 ** 23
+"""Bytes of a header, and reads of a parser: two or three for each element, so that what it makes of them stays below a GiB or so."""
+MAX_INFLATED = 2 ** 26
+"""Bytes of a deflated data set in which the header must end."""
+SURELY_SMALL = 2 ** 22
+"""Bytes of a file that holds no such header anyway."""
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 PIXELS_AT = "pixels_at"
 """Attribute of a data set that `read_header` read: where in the file it stopped, at the pixel data if there are any."""
@@ -30,35 +38,72 @@ UNREADABLE = object()
 """Stands for a value that is there but that its VR cannot hold."""
 
 
+class HeaderTooLarge(ValueError):
+    """More bytes or more elements than a header has."""
+
+
+class _Bounded:
+    """A file whose reader may ask for so many bytes and so often, and no more: a hostile header must not fill the memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._bytes, self._reads = file, MAX_HEADER, MAX_READS
+        self.seek, self.tell, self.close, self.name = file.seek, file.tell, file.close, getattr(file, "name", None)
+
+    def read(self, size: int = -1) -> bytes:
+        self._reads -= 1
+        if not 0 <= size <= self._bytes or self._reads < 0:
+            raise HeaderTooLarge
+        self._bytes -= size
+        return self._file.read(size)
+
+
 def read_header(path: Path) -> Dataset | None:
-    """The data set of a file without its pixels; None when it cannot be read as DICOM."""
+    """The data set of a file without its pixels; None when it cannot be read as DICOM, or is larger than a header may be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the DICOM library quotes the values that it finds odd
         try:
             with path.open("rb") as file:
-                if _inflates_too_far(file):
-                    return None
+                deflated = _inflated(file)
                 file.seek(0)
-                ds = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+                if deflated is not None:
+                    return _of_deflated(path, file, deflated)
+                large = os.fstat(file.fileno()).st_size > SURELY_SMALL
+                ds = pydicom.dcmread(_Bounded(file) if large else file, stop_before_pixels=True, force=True)  # type: ignore[arg-type]
+                ds.buffer = None  # else the data set would keep the file open
                 setattr(ds, PIXELS_AT, file.tell())
                 return ds
         except Exception:  # whatever a parser says of a hostile file, it is not readable
             return None
 
 
-def _inflates_too_far(file: BinaryIO) -> bool:
-    """Whether a deflated data set (PS3.5 A.5) is larger than MAX_INFLATED: the parser would inflate all of it into memory."""
+def _inflated(file: BinaryIO) -> BytesIO | None:
+    """The beginning of a deflated data set (PS3.5 A.5), at most MAX_INFLATED bytes; None where the file is not deflated."""
     start = file.read(MAX_META)
     if start[128:132] != b"DICM" or DEFLATED not in start:
-        return False
+        return None
     # preamble, prefix and the twelve bytes of the group length before what it counts (PS3.10 7.1)
     file.seek(144 + int.from_bytes(start[140:144], "little"))
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while block := file.read(1 << 20):
-        while block and size <= MAX_INFLATED:
-            size += len(inflate.decompress(block, 1 << 24))
-            block = inflate.unconsumed_tail
-    return size > MAX_INFLATED
+    inflate, out = zlib.decompressobj(-zlib.MAX_WBITS), BytesIO()
+    while out.tell() < MAX_INFLATED and not inflate.eof:
+        block = inflate.unconsumed_tail or file.read(1 << 20)
+        if not block:
+            break
+        out.write(inflate.decompress(block, MAX_INFLATED - out.tell()))
+    out.seek(0)
+    return out
+
+
+def _of_deflated(path: Path, file: BinaryIO, inflated: BytesIO) -> Dataset:
+    """As the parser would read it, had it not to inflate the pixels as well."""
+    preamble, meta = read_preamble(file, False), _read_file_meta_info(file)
+    ds = read_dataset(_Bounded(inflated), False, True, stop_when=_is_pixel_data)  # type: ignore[arg-type]
+    if inflated.tell() >= MAX_INFLATED:
+        raise HeaderTooLarge  # what comes behind may belong to it
+    return FileDataset(path, ds, preamble, meta, False, True)
+
+
+def _is_pixel_data(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag in (0x7FE00008, 0x7FE00009, 0x7FE00010)
 
 
 @cache

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,15 +101,18 @@ def receiver(settings: Any) -> dict[str, Any] | None:
 
 
 def tls(settings: Any) -> list[Row]:
-    """The files of receive.tls, where a certificate is named."""
-    from node.receive.tls import TlsError, listener_context
+    """The files of receive.tls, where a certificate is named, and until when they hold."""
+    from node.receive.tls import WARN_DAYS, TlsError, expiries, listener_context
 
     try:
         context = listener_context(settings)
     except TlsError as error:
         return [Row("tls", BAD, str(error))]
+    if context is None:
+        return []
     who = "a peer must show a certificate" if settings.receive.tls.trust else "any peer"
-    return [] if context is None else [Row("tls", OK, f"TLS 1.2 or newer on receive.port; {who}")]
+    return [Row("tls", OK, f"TLS 1.2 or newer on receive.port; {who}"),
+            *(Row("tls", BAD if e.days < 0 else NOTE if e.days < WARN_DAYS else OK, e.text) for e in expiries(settings, time.time()))]
 
 
 def disk(settings: Any) -> Row:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -20,10 +21,11 @@ import sqlalchemy as sa
 
 from node.config import Config, ConfigError, load
 from node.log import configure, event, tell_unexpected
+from node.receive.certificate_watch import CertificateWatch
 from node.receive.indexing import header_reader
 from node.receive.scp import Receiver
 from node.receive.session import ACTOR
-from node.receive.tls import TlsError, listener_context
+from node.receive.tls import LOOK_SECONDS, ListenerTls, TlsError
 from storage import clock, index
 from storage.audit_log import AuditKeyError, AuditLog
 from storage.database import DatabaseTooNew, migrate, node_id, open_engine
@@ -36,6 +38,8 @@ log = logging.getLogger("node.receive")
 READY = "receiver.ready"
 """File in the data folder while the receiver listens: {"port", "pid", "at"}."""
 FAILED, WRONG_USE = 1, 2
+SWITCH_SECONDS = 0.0005
+"""Between two threads that want to run, a tenth of Python's own: a peer that waits for its answer waits for this, times those that keep us busy."""
 
 
 class CannotStart(Exception):
@@ -75,11 +79,14 @@ def run(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ready = config.data_folder / READY
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        tls = listener_context(config)
+        tls = ListenerTls(config)
     except TlsError as error:
         raise CannotStart(str(error), WRONG_USE) from None
     engine, store, audit = open_storage(config)
+    watch = CertificateWatch(config, engine, audit)
+    tls.tell = watch.told
     start_id = uuid.uuid4().hex
     close_lost(engine, audit, start_id)
     device_uid = own_device_uid(engine)
@@ -92,8 +99,13 @@ def run(config: Config) -> int:
         with engine.begin() as conn:
             audit.append(conn, "application-start", ACTOR, start_id=start_id, port=receiver.port, configuration=config.digest)
         write_ready(ready, receiver.port)
-        event(log, "listening", port=receiver.port, ae_title=config.receive.ae_title, path=config.receive.path, tls=tls is not None)
-        stop.wait()
+        event(log, "listening", port=receiver.port, ae_title=config.receive.ae_title, path=config.receive.path, tls=bool(config.receive.tls.certificate))
+        is_secure = bool(config.receive.tls.certificate)
+        while not stop.is_set():
+            if is_secure:
+                tls.context()
+                watch.warn(time.time())
+            stop.wait(LOOK_SECONDS if is_secure else None)
     finally:
         ready.unlink(missing_ok=True)
         receiver.stop()

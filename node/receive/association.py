@@ -17,7 +17,7 @@ from node.receive import limits
 from node.receive.admission import Command
 from node.receive.associate import VERSION, accept, read_request, reject
 from node.receive.command_set import CommandSet, Field, read_command, response
-from node.receive.connection import Connection
+from node.receive.connection import Connection, PeerDoesNotRead
 from node.receive.listener import Address, Listener, Path, Service
 from node.receive.patience import Patience
 from node.receive.session import Session
@@ -58,7 +58,8 @@ class FastAssociation:
         self.busy = False
         self.is_released = False
         self._service, self._listener, self._connection = service, listener, Connection(sock)
-        self._max_pdu, self._seconds = receive.max_pdu, receive.network_timeout
+        self._max_pdu, self._seconds, self._endless = receive.max_pdu, receive.network_timeout, limits.ENDLESS * receive.max_object_mb * 2**20
+        self._handshake = min(limits.HANDSHAKE_SECONDS, receive.acse_timeout)
         self._upper = UpperLayer(receive.max_pdu)
         self._patience = Patience(receive.acse_timeout, receive.network_timeout, receive.dimse_timeout)
         self._contexts: dict[int, tuple[str, str]] = {}
@@ -87,11 +88,14 @@ class FastAssociation:
             self._secure()
             last = self._serve()
         except ProtocolError as error:
-            event(log, "association aborted", logging.WARNING, why=str(error), peer=self.address[0])
+            self._listener.tell("association aborted", logging.WARNING, self.address, why=str(error))
             last = abort(error.reason)
         except TimeoutError:
-            event(log, "connection ended: the peer took too long", logging.INFO if self.session is None else logging.WARNING, peer=self.address[0])
+            level = logging.INFO if self.session is None else logging.WARNING
+            self._listener.tell("connection ended: the peer took too long", level, self.address)
             last = abort(Reason.NOT_SPECIFIED)
+        except PeerDoesNotRead:
+            self._listener.tell("connection ended: the peer does not read what we answer", logging.WARNING, self.address)
         except (OSError, _Ended):
             pass  # the peer is gone
         except Exception as error:
@@ -101,11 +105,14 @@ class FastAssociation:
             self._end(last)
 
     def _secure(self) -> None:
+        """The TLS handshake; its time counts against the association request."""
+        began = time.monotonic()
         try:
-            self._connection.secure(self._listener.tls)
+            self._connection.secure(self._listener.context(), self._handshake, lambda sock: self._listener.connections.taken(self.address, sock))
         except OSError as error:
-            event(log, "TLS handshake failed", logging.INFO, why=str(getattr(error, "reason", None) or error), peer=self.address[0])
+            self._listener.handshake_failed(error, self.address)
             raise _Ended from None
+        self._patience.received(time.monotonic() - began, 0)
 
     def _end(self, last: bytes | None) -> None:
         """Records the end, then says `last`: who hears it finds the association closed."""
@@ -115,8 +122,9 @@ class FastAssociation:
             self._service.ended(self)
             if last is not None:
                 try:
-                    self._connection.send(last, limits.HANDSHAKE_SECONDS)
-                    self._connection.linger(limits.HANDSHAKE_SECONDS)
+                    self._connection.send(last, limits.LAST_WORDS_SECONDS)
+                    if self._listener.connections.parting(self.address):
+                        self._connection.linger()
                 except OSError:
                     pass  # nobody listens
         finally:
@@ -134,6 +142,8 @@ class FastAssociation:
             if not got:
                 return abort(Reason.NOT_SPECIFIED) if self._stopping else None
             patience.received(time.monotonic() - before, got)
+            if patience.message_bytes > self._endless and self._message is not None:
+                raise ProtocolError(Reason.NOT_SPECIFIED, "message has no end")
             for happened in upper.feed(view[:got]):
                 if isinstance(happened, Fragment):
                     self._fragment(happened)
@@ -161,7 +171,7 @@ class FastAssociation:
         rejection = VERSION if not request.version & 1 else self._service.judge(self, request.calling, request.called, request.context_name)
         if rejection is not None:
             self._connection.send(reject(rejection), self._seconds)
-            self._connection.linger(limits.HANDSHAKE_SECONDS)
+            self._connection.linger()
             raise _Ended
         answer, self._contexts = accept(request, self._max_pdu)
         self._peer_max = request.max_pdu

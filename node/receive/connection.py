@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from node.receive import limits
 
@@ -25,17 +26,32 @@ def quick_ack(sock: socket.socket) -> None:
 
 
 def prepare(sock: socket.socket) -> None:
-    """Answers leave at once, and a peer whose host is gone is noticed."""
+    """Answers leave at once, few of them wait for a peer that does not read, and a peer whose host is gone is noticed."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SEND_BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-def secured(sock: socket.socket, tls: ssl.SSLContext | None) -> socket.socket:
-    """`sock` after its TLS handshake, within HANDSHAKE_SECONDS in all; as it is without `tls`. OSError where the handshake fails."""
+class PeerDoesNotRead(OSError):
+    """The peer takes nothing of what we send."""
+
+
+def secured(sock: socket.socket, tls: ssl.SSLContext | None, seconds: float, taken: Callable[[socket.socket], None]) -> socket.socket:
+    """`sock` after its TLS handshake, within `seconds` in all; as it is without `tls`. OSError where the handshake fails.
+
+    `taken` hears of the object that owns the connection from then on, before the peer is waited for.
+    """
     if tls is None:
         return sock
-    sock.settimeout(limits.HANDSHAKE_SECONDS)  # the ssl module keeps one deadline over the whole handshake
-    return tls.wrap_socket(sock, server_side=True)
+    sock.settimeout(seconds)  # the ssl module keeps one deadline over the whole handshake
+    wrapped = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+    taken(wrapped)
+    try:
+        wrapped.do_handshake()
+    except BaseException:
+        wrapped.close()
+        raise
+    return wrapped
 
 
 class Connection:
@@ -45,10 +61,10 @@ class Connection:
         self._sock = sock
         self._poll = select.poll()
 
-    def secure(self, tls: ssl.SSLContext | None) -> None:
-        """Options of the socket, then the handshake where there is `tls`; OSError where either fails."""
+    def secure(self, tls: ssl.SSLContext | None, seconds: float, taken: Callable[[socket.socket], None]) -> None:
+        """Options of the socket, then the handshake where there is `tls`, see `secured`; OSError where either fails."""
         prepare(self._sock)
-        self._sock = secured(self._sock, tls)
+        self._sock = secured(self._sock, tls, seconds, taken)
         self._sock.setblocking(False)
 
     def receive(self, buffer: memoryview, seconds: float) -> int:
@@ -68,7 +84,7 @@ class Connection:
             self._wait(events, deadline)
 
     def send(self, data: bytes, seconds: float) -> None:
-        """Sends all of `data`, in one call if it fits, or raises OSError; TimeoutError when the peer has not taken it after `seconds`."""
+        """Sends all of `data`, in one call if it fits, or raises OSError; PeerDoesNotRead when the peer has not taken it after `seconds`."""
         left, deadline = memoryview(data), 0.0
         while left:
             try:
@@ -79,7 +95,10 @@ class Connection:
             except ssl.SSLWantReadError:
                 events = select.POLLIN
             deadline = deadline or time.monotonic() + seconds
-            self._wait(events, deadline)
+            try:
+                self._wait(events, deadline)
+            except TimeoutError:
+                raise PeerDoesNotRead("the peer does not read") from None
 
     def _wait(self, events: int, deadline: float) -> None:
         """Returns when the socket may have become ready; TimeoutError at `deadline` (monotonic)."""
@@ -95,28 +114,26 @@ class Connection:
         except OSError:
             pass  # it is closed already
 
-    def linger(self, seconds: float) -> None:
+    def linger(self) -> None:
         """After the last PDU the peer closes (state 13 of PS3.8 9.2). One that does not within CLOSE_SECONDS is told that no more comes.
 
         Closing at once would be no kindness: a reset overtakes what we sent, and some libraries take an early end for an abort.
         """
-        begun = time.monotonic()
+        begun, scrap = time.monotonic(), memoryview(bytearray(65536))
+        left = limits.LINGER_BYTES
         try:
-            if not self._ends(begun + min(seconds, limits.CLOSE_SECONDS)):
+            for seconds in (limits.CLOSE_SECONDS, limits.LINGER_SECONDS):
+                try:
+                    while left > 0:
+                        got = self.receive(scrap, begun + seconds - time.monotonic())
+                        if not got:
+                            return
+                        left -= got
+                except TimeoutError:
+                    pass
                 socket.socket.shutdown(self._sock, socket.SHUT_WR)
-                self._ends(begun + seconds)
         except OSError:
             pass
-
-    def _ends(self, deadline: float) -> bool:
-        """Reads and drops; whether the peer closed before `deadline` (monotonic)."""
-        scrap = memoryview(bytearray(4096))
-        try:
-            while self.receive(scrap, deadline - time.monotonic()):
-                pass
-        except TimeoutError:
-            return False
-        return True
 
     def close(self) -> None:
         self._sock.close()

@@ -20,7 +20,8 @@ class Patience:
         self._heard = 0.0
         self._pdu, self._pdu_since = 0, 0.0
         self._message_since: float | None = None
-        self._message_bytes = 0
+        self.message_bytes = 0
+        """Bytes on the line of the message in progress."""
 
     def associated(self) -> None:
         """The request has been answered."""
@@ -30,7 +31,7 @@ class Patience:
         """`size` bytes came after `waited` seconds; said before they are looked at."""
         self._waited += waited
         self._heard = self._waited
-        self._message_bytes += size
+        self.message_bytes += size
 
     def reached(self, pdus: int) -> None:
         """With these bytes the stream stands in or behind its PDU number `pdus`."""
@@ -39,7 +40,7 @@ class Patience:
 
     def message_began(self) -> None:
         """The first fragment of a command came."""
-        self._message_since, self._message_bytes = self._waited, 0
+        self._message_since, self.message_bytes = self._waited, 0
 
     def message_ended(self) -> None:
         """The message is complete."""
@@ -53,5 +54,7 @@ class Patience:
         if in_pdu:
             until = min(until, self._pdu_since + limits.HANDSHAKE_SECONDS + pdu_length / limits.LEAST_RATE)
         if self._message_since is not None:
-            until = min(until, self._message_since + self._message + self._message_bytes / limits.LEAST_RATE)
+            until = min(until, self._message_since + self._message + self.message_bytes / limits.LEAST_RATE)
+        elif in_pdu and self._request_by is None:  # its first fragment must come, too
+            until = min(until, self._pdu_since + self._message)
         return until - self._waited

@@ -23,9 +23,11 @@ from node.receive.association import FastHandler
 from node.receive.file_meta import file_meta
 from node.receive.keeping import Keeper
 from node.receive.listener import Connections, Listener, Peer, listen
+from node.receive.repeats import Repeats
 from node.receive.session import ACTOR, Session, Sessions
 from node.receive.spool import NO_DATA_SET, Room, Spool
 from node.receive.stock import StockHandler
+from node.receive.tls import ListenerTls
 from storage import index
 from storage.audit_log import AuditLog
 from storage.objects import ObjectStore
@@ -33,19 +35,16 @@ from storage.objects import ObjectStore
 log = logging.getLogger("node.receive")
 
 PATHS = {"fast": FastHandler, "stock": StockHandler}
-QUIET_REJECTIONS = 60.0
-"""Seconds in which the same rejection of the same peer is counted, not written again."""
 DRAIN_SECONDS = 10.0
 LAST_WORDS_SECONDS = 0.5
 """For the answer to a release, and the peer's end of the connection."""
-MAX_PEERS = 1024
 
 
 class Receiver:
-    """The DICOM listener. Arguments: configuration, engine of node.db, object store, audit log, start id, our Device UID, TLS context."""
+    """The DICOM listener. Arguments: configuration, engine of node.db, object store, audit log, start id, our Device UID, TLS."""
 
     def __init__(self, config: Config, engine: sa.Engine, store: ObjectStore, audit: AuditLog, start_id: str = "",
-                 device_uid: str = "", tls: ssl.SSLContext | None = None) -> None:
+                 device_uid: str = "", tls: ListenerTls | None = None) -> None:
         self.config = config
         self._engine, self._store, self._audit, self._start_id, self._tls = engine, store, audit, start_id, tls
         self._keeper = Keeper(engine, store, device_uid)
@@ -54,8 +53,7 @@ class Receiver:
         self._rules = CallingRules(config.receive)
         self._sessions = Sessions()
         self._connections = Connections(config.receive.max_associations)
-        self._rejected: dict[tuple[str, str, str], tuple[float, int]] = {}
-        self._rejected_lock = threading.Lock()
+        self._repeats = Repeats()
         self._server: Listener | None = None
 
     @property
@@ -66,7 +64,7 @@ class Receiver:
 
     def start(self) -> None:
         """Listens; OSError when the port is not to be had."""
-        self._server = listen(self, self._connections, PATHS[self.config.receive.path], self._tls)
+        self._server = listen(self, self._connections, PATHS[self.config.receive.path], self._context)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="listener", daemon=True).start()
 
     def stop(self, drain: float = DRAIN_SECONDS) -> None:
@@ -163,25 +161,32 @@ class Receiver:
         except sa.exc.SQLAlchemyError as error:
             event(log, "refusal cannot be recorded", logging.ERROR, error)
 
+    def unauthenticated(self, host: str, why: str) -> None:
+        """A peer whose certificate is refused: PS3.15 A.5.3.11, Node Authentication."""
+        earlier = self._repeats.note(host, why, time.monotonic())
+        if earlier is not None:
+            event(log, "TLS: the certificate of the peer is refused", logging.WARNING, why=why, peer=host)
+            self._record("node-authentication", "refusal", reason=why, peer=host, earlier=earlier)
+
+    def _context(self) -> ssl.SSLContext | None:
+        return None if self._tls is None else self._tls.context()
+
     def _audit_rejection(self, rejection: Rejection, calling: str, called: str, peer: str) -> None:
         """An event for each rejection; the same one again within a minute is counted into the next event."""
-        key, now = (calling, peer, rejection.code), time.monotonic()
-        with self._rejected_lock:
-            last, earlier = self._rejected.get(key, (float("-inf"), 0))
-            if now - last < QUIET_REJECTIONS:
-                self._rejected[key] = (last, earlier + 1)
-                return
-            if len(self._rejected) >= MAX_PEERS:
-                self._rejected.clear()
-            self._rejected[key] = (now, 0)
+        earlier = self._repeats.note(peer, f"{rejection.code} {calling}", time.monotonic())
+        if earlier is None:
+            return
         event(log, "association rejected", logging.WARNING, code=rejection.code, why=rejection.text, calling=calling, called=called,
               peer=peer)
+        self._record("association-rejected", "rejection", code=rejection.code, reason=rejection.text, calling_ae=calling, called_ae=called,
+                     peer=peer, earlier=earlier)
+
+    def _record(self, name: str, what: str, **details: object) -> None:
         try:
             with self._engine.begin() as conn:
-                self._audit.append(conn, "association-rejected", ACTOR, code=rejection.code, reason=rejection.text, calling_ae=calling,
-                                   called_ae=called, peer=peer, earlier=earlier)
+                self._audit.append(conn, name, ACTOR, **details)
         except sa.exc.SQLAlchemyError as error:
-            event(log, "rejection cannot be recorded", logging.ERROR, error)
+            event(log, f"{what} cannot be recorded", logging.ERROR, error)
 
 
 def _apart(root: Path, url: sa.URL) -> list[Path]:

@@ -273,7 +273,14 @@ class StockHandler(RequestHandler, Path):
 
     def handle(self) -> None:
         """Starts the association's threads, after the TLS handshake; OSError where that fails."""
-        self.request = secured(self.request, self.server.tls)
+        seconds = min(limits.HANDSHAKE_SECONDS, self.server.service.config.receive.acse_timeout)
+        address = self.client_address
+        try:
+            self.request = secured(self.request, self.server.context(), seconds, lambda sock: self.server.connections.taken(address, sock))
+        except OSError as error:
+            self.server.handshake_failed(error, address)
+            self.server.connections.leave(address)
+            return
         super().handle()
 
     def _create_association(self) -> Association:

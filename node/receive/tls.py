@@ -1,17 +1,53 @@
-"""The TLS side of the listener: secure transport connections of PS3.15 annex B by the BCP 195 profile (B.12: TLS 1.2 or newer, forward secrecy)."""
+"""The TLS side of the listener: the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profiles of PS3.15 (B.12, and B.13 that restricts it).
+
+TLS 1.2 or 1.3, forward secrecy by ECDHE and authenticated encryption alone, no compression, no renegotiation, nothing to fall back to. Files
+are read again when they change: a certificate is renewed without a restart, and a new pair that cannot be used leaves the old one in force.
+"""
 
 from __future__ import annotations
 
+import os
 import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from node.config import Config
+from node.receive.certificate import CertificateError, Validity, validities
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
-"""Of TLS 1.2; those of TLS 1.3 are all allowed."""
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
+"""Of TLS 1.2; those of TLS 1.3 are all allowed. Level 2: RSA keys of 2048 bits or more, curves of 224 or more, no SHA-1 (RFC 9325, 4.2 and 4.5).
+No DHE: its key length cannot be set here, and then B.13 forbids it."""
+LOOK_SECONDS = 2.0
+"""Between two looks at the files."""
+WARN_DAYS = 30.0
+"""Days before a certificate expires from which it is told."""
+DAY = 86400.0
+
+_PEER_AT_FAULT = {"PEER_DID_NOT_RETURN_A_CERTIFICATE": "no certificate"}
 
 
 class TlsError(Exception):
     """A certificate, key or list of authorities cannot be used; one line that names the key of the configuration."""
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """Of the certificates behind one key of the configuration, the one that matters: days left (below 0 when expired), when, whose."""
+
+    key: str
+    days: float
+    until: str
+    subject: str
+
+    @property
+    def text(self) -> str:
+        """One line that says what to do, or that nothing is to be done."""
+        if self.days < 0:
+            return f"{self.key}: {self.subject} expired on {self.until}, write a new one"
+        return f"{self.key}: {self.subject} expires in {self.days:.0f} days ({self.until})" + (", renew it" if self.days < WARN_DAYS else "")
 
 
 def listener_context(config: Config) -> ssl.SSLContext | None:
@@ -22,7 +58,7 @@ def listener_context(config: Config) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     try:
         context.load_cert_chain(config.folder / tls.certificate, config.folder / tls.key if tls.key else None, lambda: b"")
     except (OSError, ValueError) as error:
@@ -35,6 +71,83 @@ def listener_context(config: Config) -> ssl.SSLContext | None:
             raise TlsError(f"receive.tls.trust cannot be used ({_why(error)}), write a PEM file of authorities") from None
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def expiries(config: Config, now: float) -> list[Expiry]:
+    """When the certificates of receive.tls expire, at `now` (seconds since 1970): of our chain the first one, of the authorities the last one."""
+    found = []
+    for key, name, which in (("receive.tls.certificate", config.receive.tls.certificate, min), ("receive.tls.trust", config.receive.tls.trust, max)):
+        if not name:
+            continue
+        try:
+            one: Validity = which(validities((config.folder / name).read_text(encoding="latin-1")), key=lambda v: v.until)
+        except (OSError, ValueError, CertificateError):
+            continue  # what cannot be read, `listener_context` tells
+        found.append(Expiry(key, (one.until - now) / DAY, time.strftime("%Y-%m-%d", time.gmtime(one.until)), one.subject))
+    return found
+
+
+def refused_certificate(error: OSError) -> str:
+    """Why a handshake failed, where the peer's certificate is the reason; else ""."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return str(error.verify_message)
+    return _PEER_AT_FAULT.get(str(getattr(error, "reason", "")), "")
+
+
+class ListenerTls:
+    """The context in force. Safe for many threads. TlsError when the files cannot be used at the start."""
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config, self._clock = config, clock
+        self.tell: Callable[[str, str], None] = lambda what, words: None
+        """Hears of each change, "changed" or "refused", in the thread that has looked."""
+        self._lock = threading.Lock()
+        self._state = self._look()
+        self._tried, self._refused = self._state, ""
+        self._looked = clock()
+        self._context = listener_context(config)
+
+    def context(self) -> ssl.SSLContext | None:
+        """For the next handshake: made anew where a file has changed since; None for plain TCP. Looks at most every LOOK_SECONDS."""
+        if self._context is None:
+            return None
+        told: list[tuple[str, str]] = []
+        with self._lock:
+            now = self._clock()
+            if now - self._looked >= LOOK_SECONDS:
+                self._looked = now
+                self._renew(self._look(), told)
+            context = self._context
+        for what, words in told:
+            self.tell(what, words)
+        return context
+
+    def _renew(self, state: tuple[object, ...], told: list[tuple[str, str]]) -> None:
+        """Certificate and key change one after the other: a pair that does not fit is told when it still does not at the next look."""
+        if state == self._state:
+            return
+        try:
+            self._context = listener_context(self._config)
+            self._state, self._refused = state, ""
+            told.append(("changed", "; ".join(e.text for e in expiries(self._config, time.time()))))
+        except TlsError as error:
+            if state == self._tried and self._refused != str(state):
+                self._refused = str(state)
+                told.append(("refused", str(error)))
+        self._tried = state
+
+    def _look(self) -> tuple[object, ...]:
+        """What tells one content of the files from another."""
+        tls = self._config.receive.tls
+        return tuple(_stamp(self._config.folder / name) for name in (tls.certificate, tls.key, tls.trust) if name)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _why(error: Exception) -> str:

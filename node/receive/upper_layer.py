@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 
-from node.receive.limits import MAX_ASSOCIATE, PDU_TOLERANCE
+from node.receive.limits import FREE_FRAGMENTS, LEAST_FRAGMENT, MAX_ASSOCIATE, PDU_TOLERANCE
 
 _PDU_HEADER = struct.Struct(">BxL")
 _PDV_HEADER = struct.Struct(">LBB")
@@ -128,6 +128,7 @@ class UpperLayer:
         self._type = 0
         self._pdu_left = self._pdv_left = 0
         self._context, self._flags = 0, 0
+        self._fragments = self._fragment_bytes = 0  # of the command or data set in progress
         self.established = False
         """Set by the caller with the A-ASSOCIATE-AC: state 6 instead of 2 and 3, or 5."""
         self.pdus = 0
@@ -189,6 +190,12 @@ class UpperLayer:
         if length < 2 or self._pdu_left < 0 or 0 < self._pdu_left < _PDV_HEADER.size:
             raise ProtocolError(Reason.INVALID_PARAMETER, "PDV length does not fit its PDU")
         self._pdv_left = length - 2
+        self._fragments += 1
+        self._fragment_bytes += length
+        if self._fragments > FREE_FRAGMENTS + self._fragment_bytes // LEAST_FRAGMENT:
+            raise ProtocolError(Reason.NOT_SPECIFIED, "fragments are too small")
+        if self._flags & 2:
+            self._fragments = self._fragment_bytes = 0
         if self._pdu_left:
             self._expect(_Part.PDV_HEADER, _PDV_HEADER.size)
         else:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -282,19 +283,67 @@ def test_streams_that_claim_more_than_the_header(decoder: Decoder, tmp_path: Pat
     assert decoder.read(write(axial(1)[0], tmp_path / "next.dcm")).pixels.shape == (1, 64, 64)
 
 
-def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ds = axial(1)[0]
+def deflated(ds: Dataset, tail: bytes, path: Path) -> Path:
+    """`ds` deflated, with `tail` behind its last element."""
     ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    path = write(ds, tmp_path / "a.dcm")
-    assert header.read_header(path) is not None
-    monkeypatch.setattr(header, "MAX_INFLATED", 10 ** 6)
-    assert header.read_header(path) is not None
-    whole = path.read_bytes()
+    whole = write(ds, path).read_bytes()
     start = 144 + struct.unpack("<I", whole[140:144])[0]
-    inflated = zlib.decompress(whole[start:], -zlib.MAX_WBITS) + b"\0" * 10 ** 7
     squeeze = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    path.write_bytes(whole[:start] + squeeze.compress(inflated) + squeeze.flush())
-    assert path.stat().st_size < 10 ** 5 and header.read_header(path) is None
+    path.write_bytes(whole[:start] + squeeze.compress(zlib.decompress(whole[start:], -zlib.MAX_WBITS) + tail) + squeeze.flush())
+    return path
+
+
+def test_a_deflated_bomb_is_not_inflated(decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = header.read_header(write(axial(1)[0], tmp_path / "plain.dcm"))
+    bomb = deflated(axial(1)[0], b"\0" * 10 ** 7, tmp_path / "a.dcm")
+    assert bomb.stat().st_size < 10 ** 5
+    monkeypatch.setattr(header, "MAX_INFLATED", 10 ** 6)
+    tracemalloc.start()
+    found = header.read_header(bomb)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found is not None and [e.tag for e in found] == [e.tag for e in plain] and most < 5 * 10 ** 6
+    assert "PixelData" not in found and found.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    ds = axial(1)[0]
+    ds.add_new(0x00204001, "UT", "x" * 2_000_000)
+    assert header.read_header(deflated(ds, b"", tmp_path / "b.dcm")) is None, "its header ends behind the limit"
+
+
+def test_a_header_of_any_size_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write(axial(1)[0], tmp_path / "a.dcm").read_bytes()
+    at = whole.index(b"\x28\x00\x02\x00US")  # Samples per Pixel
+    for name, length in (("text", 3 * 10 ** 9), ("claim", 2 ** 32 - 2)):
+        file = tmp_path / name
+        file.write_bytes(whole[:at] + struct.pack("<HH2s2xL", 0x0020, 0x9999, b"UT", length))
+        os.truncate(file, 3 * 10 ** 9 if name == "text" else 5 * 10 ** 6)  # a file with a hole: 3 GB of zeros that lie nowhere
+        tracemalloc.start()
+        assert header.read_header(file) is None
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < 10 ** 8
+    monkeypatch.setattr(header, "SURELY_SMALL", 0)
+    monkeypatch.setattr(header, "MAX_READS", 5000)
+    assert header.read_header(tmp_path / "a.dcm") is not None
+    (tmp_path / "wide").write_bytes(whole[:at] + b"".join(struct.pack("<HH2sH", 0x0021, k, b"LO", 0) for k in range(5000)) + whole[at:])
+    assert header.read_header(tmp_path / "wide") is None
+
+
+@pytest.mark.parametrize("known_length", [False, True])
+def test_ten_thousand_levels(tmp_path: Path, known_length: bool) -> None:
+    whole = write(axial(1)[0], tmp_path / "a.dcm").read_bytes()
+    at = whole.index(b"\xe0\x7f\x10\x00")
+    if known_length:
+        deep = b""
+        for _ in range(10_000):
+            item = struct.pack("<HHL", 0xFFFE, 0xE000, len(deep)) + deep
+            deep = struct.pack("<HH2s2xL", 0x0040, 0x0275, b"SQ", len(item)) + item
+    else:
+        deep = struct.pack("<HH2s2xLHHL", 0x0040, 0x0275, b"SQ", 2 ** 32 - 1, 0xFFFE, 0xE000, 2 ** 32 - 1) * 10_000
+    (tmp_path / "deep").write_bytes(whole[:at] + deep + whole[at:])
+    found = header.read_header(tmp_path / "deep")
+    assert (found is not None) == known_length
+    if found is not None:
+        assert header.items(found, "RequestAttributesSequence") is not None
 
 
 # what is left behind

@@ -19,7 +19,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from node.config import Config
 from node.receive.__main__ import open_storage
 from node.receive.scp import Receiver
-from node.receive.tls import listener_context
+from node.receive.tls import ListenerTls
 from tests.support.bench import empty_database
 from tests.support.checkpoint import steady
 
@@ -48,7 +48,8 @@ class ReceiverUnderTest:
         if not config.database_target.exists():
             config.database_target.write_bytes(empty_database())
         self.engine, self.store, self.audit = open_storage(config)
-        self.receiver = Receiver(config, self.engine, self.store, self.audit, "start-1", device_uid, listener_context(config))
+        self.tls = ListenerTls(config)
+        self.receiver = Receiver(config, self.engine, self.store, self.audit, "start-1", device_uid, self.tls)
 
     def __enter__(self) -> ReceiverUnderTest:
         self.receiver.start()

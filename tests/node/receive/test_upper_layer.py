@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import time
 from io import BytesIO
 
 import pytest
@@ -227,7 +228,8 @@ def test_patience_asks_for_progress() -> None:
     assert patience.seconds_left(False, 0) == 120  # idle counts from the last byte
     comes(100, 10, 3)
     assert patience.seconds_left(False, 0) == 120
-    assert patience.seconds_left(True, 102400) == pytest.approx(limits.HANDSHAKE_SECONDS + 100)
+    assert patience.seconds_left(True, 10240) == pytest.approx(limits.HANDSHAKE_SECONDS + 10)
+    assert patience.seconds_left(True, 102400) == 60  # before its first fragment a message has no more time than after it
     patience.message_began()  # after 100 idle seconds it has all its time
     assert patience.seconds_left(False, 0) == 60
     comes(50, 10240, 4)  # a data set wins a second with each kilobyte
@@ -236,3 +238,46 @@ def test_patience_asks_for_progress() -> None:
     assert patience.seconds_left(False, 0) == pytest.approx(1, abs=0.01)
     patience.message_ended()
     assert patience.seconds_left(False, 0) == 120
+
+
+def layer() -> UpperLayer:
+    made = UpperLayer(131072)
+    made.established = True
+    return made
+
+
+def test_fragments_that_only_keep_us_busy_are_an_error() -> None:
+    def feed(made: UpperLayer, size: int, count: int, last: bool = False) -> None:
+        for _ in range(count):
+            for _ in made.feed(memoryview(data_pdu(pdv(1, bytes(size), False, last)))):
+                pass
+
+    honest = layer()
+    feed(honest, 400, 20_000)  # small fragments of an honest sender
+    feed(honest, 1, limits.FREE_FRAGMENTS)
+    feed(honest, 400, 1, last=True)
+    feed(honest, 1, 100, last=True)
+    hostile = layer()
+    feed(hostile, 0, limits.FREE_FRAGMENTS)
+    with pytest.raises(ProtocolError, match="too small"):
+        feed(hostile, 0, 100)
+    again = layer()
+    for _ in range(3):  # each command and each data set has its own account
+        feed(again, 0, limits.FREE_FRAGMENTS - 1)
+        feed(again, 0, 1, last=True)
+
+
+def test_a_request_of_countless_items_is_not_parsed() -> None:
+    def asked(*items: bytes) -> bytes:
+        body = request()[6:74] + b"".join(items)
+        return struct.pack(">BBL", 1, 0, len(body)) + body
+
+    syntax = struct.pack(">BBH", 0x40, 0, 17) + b"1.2.840.10008.1.2"
+    context = struct.pack(">BBHBBBB", 0x20, 0, 4 + 21 * 300, 1, 0, 0, 0) + syntax * 300
+    user = struct.pack(">BBH", 0x50, 0, 65532) + struct.pack(">BBH", 0x56, 0, 0) * 16383
+    for many in (asked(*[struct.pack(">BBH", 0x10, 0, 0)] * 10_000), asked(context), asked(user)):
+        began = time.process_time()
+        with pytest.raises(ProtocolError, match="too many items"):
+            read_request(many)
+        assert time.process_time() - began < 0.05
+    assert read_request(request()).calling == "SENDER"
