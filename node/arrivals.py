@@ -87,8 +87,9 @@ class ArrivalDesk:
         if at is None or now < at or not self._early.wants(row.id, row.changes):
             return
         with self._place.reader.connect() as conn:
-            files = [self._place.objects.path(i.path) for i in index.current_instances(conn, row.id) if not i.own]
-        if files:
+            current = index.current_instances(conn, row.id)
+        files = [self._place.objects.path(i.path) for i in current if not i.own]
+        if files and all(i.deleted_at is None for i in current):
             self._early.want(row.id, row.changes, files)
 
     def _arrivals(self, conn: sa.Connection, row: Any) -> SeriesArrivals | None:
@@ -168,16 +169,19 @@ class ArrivalDesk:
         with self._place.reader.connect() as conn:
             first = index.first_version(conn, row.sop_uid, row.id)
         path = self._place.objects.path
+        gone = first is not None and first.deleted_at is not None
         if first is None:
             arrival = "new"
         elif first.series_id != row.series_id:
             arrival = str(Version.CONFLICT)
+        elif gone:
+            arrival = str(Version.UPDATE)  # retention deleted what it could be compared with, so the newest is what there is
         else:
             arrival = str(classify(path(first.path), path(row.path), pixels))
         with self._place.engine.begin() as conn:
             index.set_arrival(conn, row.id, arrival, make_current=arrival in ("new", str(Version.UPDATE)))
             self._place.audit.append(conn, arrival, ACTOR, study_uid=row.study_uid, series_uid=row.series_uid, sop_uid=row.sop_uid,
-                                     elsewhere=first is not None and first.series_id != row.series_id)
+                                     elsewhere=first is not None and first.series_id != row.series_id, compared=False if gone else None)
 
 
 def _revision_before(conn: sa.Connection, row: Any) -> Any | None:

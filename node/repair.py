@@ -6,7 +6,7 @@ Engine rows may be lost, orphaned or failed; nothing that was received or render
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +29,15 @@ PAUSES = (30.0, 300.0, 1800.0)
 """Seconds after the first, second and third attempt that failed, so that a full disk or a locked database can pass."""
 KEEP_DAYS = 7.0
 """Ended rows of the workflow engine are deleted after this."""
+
+
+def report_due(wanted: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Condition on `revision` and its `series`: its end is one of `wanted`, and its report is still to be made."""
+    return sa.and_(
+        revision.c.outcome.in_(wanted), revision.c.attempt <= TRIES, revision.c.report_seconds.is_(None),
+        sa.func.coalesce(revision.c.reason, "") != str(Reason.OWN_RESULT),
+        ~series.c.study_uid.startswith(STAND_IN), ~series.c.series_uid.startswith(STAND_IN),
+        ~sa.exists().where(result_object.c.revision_id == revision.c.id))
 
 
 class Repair:
@@ -59,13 +68,9 @@ class Repair:
 
     def reports(self) -> None:
         """A revision that should have result objects and has none is reported again, three times at most."""
-        wanted = self._place.config.report.on
         with self._place.reader.connect() as conn:
             rows = list(conn.execute(sa.select(revision.c.id, revision.c.attempt).join(series, series.c.id == revision.c.series_id).where(
-                revision.c.outcome.in_(wanted), revision.c.attempt <= TRIES, revision.c.report_seconds.is_(None),
-                sa.func.coalesce(revision.c.reason, "") != str(Reason.OWN_RESULT),
-                ~series.c.study_uid.startswith(STAND_IN), ~series.c.series_uid.startswith(STAND_IN),
-                ~sa.exists().where(result_object.c.revision_id == revision.c.id))))
+                report_due(self._place.config.report.on))))
         self._plan_again(rows, self._give_report_up)
 
     def _plan_again(self, rows: list[Any], last_resort: Callable[[int], None]) -> None:

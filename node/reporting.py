@@ -6,15 +6,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 
 import sqlalchemy as sa
+from pydicom.errors import InvalidDicomError
 
 from node import __version__
 from node.workplace import Workplace
 from qa_engine.assessment import Assessment
 from qa_engine.policy import Policy
 from storage import index, results
+from storage.objects import object_path
 from storage.schema import delivery
 
 
@@ -105,7 +108,10 @@ def predecessors(conn: sa.Connection, row: Any, kind: str) -> tuple[Any, ...]:
 
 
 def _keep(place: Workplace, rendered: Any) -> Kept:
-    """The bytes, durable under a name of their own."""
+    """The bytes, durable under a name of their own. If they lie there already, their row was lost: what may have been sent stays as it is."""
+    sent = _rendered_before(place, rendered)
+    if sent is not None:
+        return sent
     digest = hashlib.sha256(rendered.data).hexdigest()
     part = place.results.begin()
     try:
@@ -116,3 +122,20 @@ def _keep(place: Workplace, rendered: Any) -> Kept:
         raise
     return Kept(rendered.kind, rendered.sop_class_uid, rendered.sop_uid, rendered.series_uid, rendered.study_uid, path, digest,
                 len(rendered.data))
+
+
+def _rendered_before(place: Workplace, rendered: Any) -> Kept | None:
+    """The object of that SOP Instance UID as it lies in the store, None where it was not rendered yet or cannot be read."""
+    import pydicom
+
+    path = object_path(rendered.study_uid, rendered.series_uid, rendered.sop_uid)
+    try:
+        data = place.results.path(path).read_bytes()
+        header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+        same = (header.SOPInstanceUID, header.SOPClassUID) == (rendered.sop_uid, rendered.sop_class_uid)
+    except (OSError, InvalidDicomError, AttributeError):
+        return None
+    if not same:
+        return None
+    return Kept(rendered.kind, rendered.sop_class_uid, rendered.sop_uid, rendered.series_uid, rendered.study_uid, path,
+                hashlib.sha256(data).hexdigest(), len(data))

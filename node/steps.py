@@ -35,8 +35,8 @@ PASSING = (OSError, sa.exc.OperationalError, sqlite3.OperationalError)
 """Errors of the machine (disk, database), not of the series: the step fails and is tried again."""
 
 
-CONFLICT = "uid-conflict"
-"""Finding: SOP Instance UIDs that came again with other content."""
+CONFLICT, DELETED = "uid-conflict", "files-deleted"
+"""Findings: SOP Instance UIDs that came again with other content; instances whose files retention has deleted."""
 
 
 class StepFailed(Exception):
@@ -90,6 +90,8 @@ class RevisionSteps:
                 CONFLICT, f"{conflicts} instances came again with other pixel data or elsewhere; the first version was assessed.")))
         if assessment.pictures:
             save_pictures(assessment.pictures, self._pictures(revision_id))
+        else:
+            self._pictures(revision_id).unlink(missing_ok=True)  # never those of another revision that bore this number before a restore
         with self._place.engine.begin() as conn:
             end_revision(conn, self._place, row, assessment)
 
@@ -100,6 +102,9 @@ class RevisionSteps:
             return without_engine(row, len(versions), Reason.OWN_RESULT)
         if row.number < row.newest:
             return without_engine(row, len(versions), Reason.SUPERSEDED)
+        if gone := sum(v.deleted_at is not None for v in foreign):
+            return dataclasses.replace(without_engine(row, len(versions), Reason.INCOMPLETE_SERIES), findings=(Finding(
+                DELETED, f"{gone} of {len(foreign)} instances were deleted by retention; send the whole series again to have it judged."),))
         if before is not None:
             known, kept = load(before[1]), load_pictures(self._pictures(before[0]))
             if kept is not None or known.end is not End.ASSESSED:

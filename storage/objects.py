@@ -85,7 +85,11 @@ class PartFile:
         if synced:
             os.fdatasync(self._handle)
         self._close()
-        os.rename(self.path, target)
+        try:
+            os.rename(self.path, target)
+        except FileNotFoundError:  # retention has just removed the folder, which was empty
+            self._store.make_folder(target.parent)
+            os.rename(self.path, target)
         self._committed = True
         return relative
 
@@ -122,10 +126,13 @@ class ObjectStore:
             return
         above = [p for p in (folder, *folder.parents) if p.is_relative_to(self.root) and p != self.root]
         for path in reversed(above):
-            there = path.is_dir()
-            path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            try:
+                path.mkdir(mode=_DIRECTORY_MODE)
+                made = True
+            except FileExistsError:
+                made = False
             # one that was there may have been made by another thread that has not synced it yet
-            if self.durability != "os" and not (there and path in self._folders):
+            if self.durability != "os" and (made or path not in self._folders):
                 sync_directory(path.parent)
         if len(self._folders) > 10_000:
             self._folders.clear()
@@ -136,6 +143,20 @@ class ObjectStore:
         if self.durability != "os":
             for folder in {relative.rpartition("/")[0] for relative in relatives}:
                 sync_directory(self.root / folder)
+
+    def remove(self, relatives: Iterable[str]) -> None:
+        """Delete stored objects, then their folders where nothing is left in them. What is not there is no error."""
+        folders = set()
+        for relative in relatives:
+            path = self.path(relative)
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in folders:
+            try:
+                folder.rmdir()
+                folder.parent.rmdir()
+            except OSError:
+                pass  # something else lies there
 
     def path(self, relative: str) -> Path:
         """Absolute path of a stored object; ValueError when `relative` would leave the store."""

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from storage import clock
 from storage.audit_log import AuditLog, canonical
-from storage.index import ReceivedInstance, admit
+from storage.index import ReceivedInstance, admit, restore
 from storage.objects import ObjectStore, object_path
 from storage.schema import audit_record, instance
 
@@ -33,9 +33,11 @@ ReadHeader = Callable[[Path, str], ReceivedInstance | None]
 
 @dataclass
 class Reconciled:
-    """What was found: adopted files, rows without file (instance ids), files that are not ours or unreadable, swept part files."""
+    """What was found: adopted files, files that retention had let go and that are here (instance ids), rows without file (instance ids), files
+    that are not ours or unreadable, swept part files."""
 
     adopted: list[str] = field(default_factory=list)
+    restored: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     parts: int = 0
@@ -52,18 +54,31 @@ def digest_of(path: Path, offset: int) -> str:
 
 
 def reconcile(engine: sa.Engine, store: ObjectStore, read_header: ReadHeader, audit: AuditLog) -> Reconciled:
-    """Adopt files without rows as received, report rows without files, sweep part files; the audit log gets what was done."""
+    """Adopt files without rows as received, report rows without files, sweep part files; the audit log gets what was done.
+
+    A file whose row says that retention deleted it was either not deleted yet when a process died, or it came again and a power cut took
+    the row: it stays, and retention looks at it anew.
+    """
     result = Reconciled(parts=store.sweep_parts())
     with engine.execution_options(readonly=True).connect() as conn:
-        rows = {row.path: row.id for row in conn.execute(sa.select(instance.c.id, instance.c.path))}
+        found_rows = conn.execute(sa.select(instance.c.id, instance.c.path, instance.c.deleted_at)).all()
+    rows = {row.path: row.id for row in found_rows}
+    paths = {row.id: row.path for row in found_rows}
+    gone = {row.path for row in found_rows if row.deleted_at is not None}
     present = set(store.walk())
     unknown = store.in_order_of_reception(present - rows.keys())
     for at in range(0, len(unknown), BATCH):
         found = [(relative, _read(store, relative, read_header)) for relative in unknown[at:at + BATCH]]
         result.unreadable += [relative for relative, header in found if header is None]
         result.adopted += _adopt(engine, [header for _, header in found if header is not None], audit)
-    result.lost = sorted(row for path, row in rows.items() if path not in present)
+    result.lost = sorted(row for path, row in rows.items() if path not in present and path not in gone)
+    result.restored = sorted(rows[path] for path in gone & present)
     with engine.begin() as conn:
+        for at in range(0, len(result.restored), BATCH):
+            batch = [number for number in result.restored[at:at + BATCH] if store.path(paths[number]).is_file()]  # a worker may finish its deletion
+            restore(conn, batch)
+        if result.restored:
+            audit.append(conn, "files-restored", ACTOR, instances=result.restored[:NAMED], count=len(result.restored))
         _report(conn, audit, "files-lost", instances=result.lost[:NAMED], count=len(result.lost))
         _report(conn, audit, "files-not-adopted", paths=result.unreadable[:NAMED], count=len(result.unreadable))
     return result

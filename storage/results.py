@@ -45,6 +45,13 @@ def next_instance_number(conn: sa.Connection, series_uid: str) -> int:
     return number
 
 
+def continue_series(conn: sa.Connection, series_uid: str, study_uid: str, kind: str, attributes: Mapping[str, Any], number: int) -> None:
+    """An object with this Instance Number was rendered into the series, whose rows may have been lost since: the next one comes behind it."""
+    fixed_series(conn, series_uid, study_uid, kind, attributes)
+    conn.execute(result_series.update().where(result_series.c.series_uid == series_uid, result_series.c.next_instance_number <= number)
+                 .values(next_instance_number=number + 1))
+
+
 def objects_of_series(conn: sa.Connection, series_id: int, before_number: int, kind: str) -> Sequence[Any]:
     """Result objects of that kind of the revisions of a source series before `before_number`, newest revision first."""
     return conn.execute(sa.select(result_object, revision.c.number).join(revision, revision.c.id == result_object.c.revision_id)

@@ -39,6 +39,7 @@ series = Table("series", metadata,
     Column("device_serial", String, nullable=False, default=""), Column("protocol", String, nullable=False, default=""),
     Column("description", String, nullable=False, default=""), Column("body_part", String, nullable=False, default=""),
     Column("series_number", Integer), Column("series_date", String, nullable=False, default=""),
+    Column("emptied_at", String),  # when retention deleted its files; NULL while there are some
     UniqueConstraint("study_uid", "series_uid"))
 
 # One row per stored version of a SOP instance; `current` marks the one that an assessment sees.
@@ -57,6 +58,7 @@ instance = Table("instance", metadata,
     Column("acquisition_number", Integer), Column("series_instances", Integer),  # (0020,1209)
     Column("position_mm", Float),  # along the slice normal, for even spacing
     Column("own", Integer, nullable=False, default=0),  # made by this node, sent back
+    Column("deleted_at", String),  # when retention let the file go; NULL while it is here
     UniqueConstraint("sop_uid", "digest", "series_id", name="uq_instance_version"))
 
 # A series revision: the set of instances that an assessment sees. `outcome` and `reason` are set exactly once.
@@ -98,7 +100,7 @@ result_object = Table("result_object", metadata,
     Column("sop_class_uid", String, nullable=False), Column("sop_uid", String, nullable=False, unique=True),
     Column("series_uid", String, nullable=False), Column("study_uid", String, nullable=False),
     Column("path", String, nullable=False), Column("digest", String, nullable=False), Column("bytes", Integer, nullable=False),
-    Column("made_at", String, nullable=False),
+    Column("made_at", String, nullable=False), Column("deleted_at", String),  # when retention let the file go
     UniqueConstraint("revision_id", "sop_class_uid"))
 
 # One row per result (kind) of a revision and destination; `object_id` names the class that the destination took.
@@ -133,3 +135,4 @@ audit_record = Table("audit_record", metadata,
     Column("details", Text, nullable=False), Column("mac", String, nullable=False))
 
 Index("ix_revision_open", revision.c.outcome, revision.c.id)
+Index("ix_series_kept", series.c.emptied_at, series.c.last_at)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "send": "C-STORE a folder to AET@HOST:PORT.",
     "series": "State of series: list, show, complete, rescore.",
     "delivery": "State of deliveries: list, retry, drop.",
+    "backup": "Copies of the database: create, list, restore.",
     "audit": "The audit log: list, verify, export.",
     "results": "The results table, as text, CSV or JSON.",
     "model": "Profiles, model card and sha256 of the weights: list, show, import.",

@@ -48,8 +48,8 @@ def command(
             print_table(f"deliver.mode: shadow kept {len(kept)} objects back; with live, mediqa delivery retry --destination NAME sends them",
                         columns, [[k[c] for c in columns] for k in kept], ("score",))
         return
-    rows = [configuration(settings), port(settings), *tls(settings), disk(settings), database(settings), *access(settings), *waits(settings), model(settings),
-            *destinations(settings), *unserved_callers(settings), mode(settings)]
+    rows = [configuration(settings), port(settings), *tls(settings), disk(settings), retention(settings), database(settings), *access(settings),
+            *waits(settings), model(settings), *destinations(settings), *unserved_callers(settings), mode(settings)]
     if json:
         print_json({"ok": not any(r.state == BAD for r in rows), "checks": [r.to_json() for r in rows]})
     elif quiet:
@@ -125,6 +125,14 @@ def disk(settings: Any) -> Row:
     if free < settings.reserve_bytes:
         return Row("disk", BAD, f"{text}: C-STORE would answer 0xA700, make room or write a smaller storage.reserve")
     return Row("disk", NOTE if free < 2 * settings.reserve_bytes else OK, text)
+
+
+def retention(settings: Any) -> Row:
+    """What is deleted, and when."""
+    storage = settings.storage
+    rules = [f"{storage.keep_days:g} days after the last of a series came"] if storage.keep_days else []
+    rules += [f"oldest series first until {storage.keep_free} are free"] if settings.keep_free_bytes else []
+    return Row("retention", OK, f"received files are deleted {' and '.join(rules)}; results stay" if rules else "received files are never deleted")
 
 
 def database(settings: Any) -> Row:

@@ -17,13 +17,18 @@ LIST = """
 select s.series_uid, s.study_uid, s.modality, s.description, s.calling_ae, s.state, s.revision, s.last_at, r.outcome as "end", r.reason,
        r.score, r.low, r.high, r.verdict, r.completed_by, r.missing,
        (select count(*) from instance i where i.series_id = s.id and i.current = 1) as instances,
-       (select count(*) from instance i where i.series_id = s.id and i.arrival = 'conflict') as conflicts
+       (select count(*) from instance i where i.series_id = s.id and i.arrival = 'conflict') as conflicts,
+       (select count(*) from instance i where i.series_id = s.id and i.current = 1 and i.deleted_at is not null) as deleted
 from series s left join revision r on r.series_id = s.id and r.number = s.revision
 """
 REVISIONS = """
 select r.number as revision, r.completed_at, r.completed_by, r.purpose, r.instances, r.missing, r.outcome as "end", r.reason, r.ended_at,
        r.region, r.score, r.low, r.high, r.verdict, r.model_profile, r.model_version, r.device, r.total_seconds, r.attempt
 from revision r join series s on s.id = r.series_id where s.series_uid = :uid order by r.number
+"""
+DELETED = """
+select count(*) as n from instance i join series s on s.id = i.series_id
+where s.series_uid = :uid and i.current = 1 and i.deleted_at is not null
 """
 DELIVERIES = """
 select revision, kind, destination, state, tries, last_answer, next_try_at from deliveries where series_uid = :uid order by delivery_id
@@ -83,8 +88,9 @@ def show(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     if quiet:
         return
     for r in found:
-        print_table(r["series_uid"], ["study", "modality", "description", "from", "instances", "conflicts", "state"],
-                    [[r["study_uid"], r["modality"], r["description"], r["calling_ae"], r["instances"], r["conflicts"], r["state"]]])
+        print_table(r["series_uid"], ["study", "modality", "description", "from", "instances", "deleted", "conflicts", "state"],
+                    [[r["study_uid"], r["modality"], r["description"], r["calling_ae"], r["instances"], r["deleted"] or "", r["conflicts"],
+                      r["state"]]])
     print_table("revisions", ["revision", "completed", "by", "instances", "missing", "end", "quality", "model"],
                 [[r["revision"], r["completed_at"], r["completed_by"], r["instances"], r["missing"], _end(r), _quality(r),
                   " ".join(filter(None, (r["model_profile"], r["model_version"])))] for r in revisions], numeric=("instances", "missing"))
@@ -110,6 +116,8 @@ def _speak(uid: str, word: str, config: Path | None, as_json: bool, quiet: bool)
     from storage.index import operator_word
 
     settings, engine = open_database(config)
+    if word == "rescore" and (gone := query(engine, DELETED, uid=uid)[0]["n"]):
+        fail(f"{gone} instances of {uid} were deleted by retention; send the series again, then have it scored")
     try:
         audit = AuditLog(engine, settings.audit_key_path, settings.audit_anchor_path, make_key=False)
     except AuditKeyError as error:

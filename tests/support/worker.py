@@ -21,6 +21,7 @@ import pydicom
 
 POINTS = ("before-assess", "in-assess", "after-assess", "in-render", "after-render", "before-report", "after-report",
           "before-send", "first-byte", "after-send")
+RETENTION_POINTS = ("before-delete", "in-delete", "after-delete")
 
 
 def kill_at(point: str) -> None:
@@ -81,12 +82,14 @@ def main() -> int:
     import node.build
     import node.deliver.attempt
     import node.reporting
+    import node.retention
     import node.steps
     import node.workflow
     from node import worker
+    from storage import objects
 
     steps, attempt = node.steps.RevisionSteps, node.deliver.attempt
-    real_assess, real_report, real_send = steps.assess, steps.report, attempt.send
+    real_assess, real_report, real_send, real_remove = steps.assess, steps.report, attempt.send, objects.ObjectStore.remove
 
     def stepped(name: str, real: Any) -> Any:
         def run(self: Any, revision_id: int) -> None:
@@ -105,7 +108,17 @@ def main() -> int:
         return done
 
     steps.assess, steps.report, attempt.send = stepped("assess", real_assess), stepped("report", real_report), sent
+    def removed(self: Any, relatives: Any) -> None:
+        paths = list(relatives)
+        kill_at("before-delete")
+        real_remove(self, paths[:1])
+        kill_at("in-delete")
+        real_remove(self, paths[1:])
+        kill_at("after-delete")
+
+    objects.ObjectStore.remove = removed
     worker.TICK = 0.1  # the pace of the loops is no part of what is tested here
+    node.retention.LOOK_EVERY = 0.2
     node.workflow.WorkflowEngine = partial(node.workflow.WorkflowEngine, polling_seconds=0.1)
     node.build.assess_with = lambda config: assess
     node.reporting.renderer = renderer
