@@ -19,5 +19,5 @@ SPARE_CONNECTIONS = 32
 ADDRESSES = 4
 """So many addresses may have all their waiting connections at once."""
 BACKLOG = 128
-SPACE_EVERY = 64 * 2**20
-"""Bytes between two looks at the free space while an object arrives."""
+SPACE_EVERY = 2**20
+"""Bytes between two looks at the free space while an object arrives; so much must be free above the reserve."""

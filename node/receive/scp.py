@@ -48,6 +48,9 @@ class Receiver:
                  device_uid: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.config = config
         self._engine, self._store, self._audit, self._start_id, self._tls = engine, store, audit, start_id, tls
+        self._folders = {store.root, config.data_folder}
+        if engine.url.get_backend_name() == "sqlite":
+            self._folders.add(Path(engine.url.database or ".").parent)
         self._keeper = Keeper(engine, store, device_uid)
         self._room = Room(store, config.reserve_bytes, config.receive.max_object_mb * 2**20, self._free)
         self._rules = CallingRules(config.receive)
@@ -145,12 +148,9 @@ class Receiver:
         return refusal.status, refusal.comment
 
     def _free(self) -> int:
-        """Free bytes where objects and, if it is a file, the database lie."""
-        free = self._store.free_bytes()
-        if self._engine.url.get_backend_name() == "sqlite":
-            stat = os.statvfs(Path(self._engine.url.database or ".").parent)
-            free = min(free, stat.f_bavail * stat.f_frsize)
-        return free
+        """Free bytes where objects, results and, if it is a file, the database lie: of the fullest file system."""
+        stats = [os.statvfs(folder) for folder in self._folders]
+        return min(stat.f_bavail * stat.f_frsize for stat in stats)
 
     def _audit_refusal(self, session: Session, refusal: Refusal, sop_uid: str) -> None:
         """The first refusal of a kind on an association is an event of its own; repeats are counted at its end."""
