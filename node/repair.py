@@ -6,38 +6,26 @@ Engine rows may be lost, orphaned or failed; nothing that was received or render
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from node.deliver import ledger
 from node.log import event
-from node.receive.admission import STAND_IN
-from node.steps import end_revision, revision_row, without_engine
+from node.steps import TRIES, end_revision, report_due, revision_row, without_engine
 from node.workflow import FAILED, LIVE, WorkflowEngine, assess_id, deliver_id
 from node.workplace import ACTOR, Workplace
 from qa_engine.outcome import Reason
 from storage import clock
-from storage.schema import result_object, revision, series
+from storage.schema import revision, series
 
 log = logging.getLogger("node.repair")
 
-TRIES = 3
-"""Attempts of a revision; what then has no end is set aside for an operator."""
 PAUSES = (30.0, 300.0, 1800.0)
 """Seconds after the first, second and third attempt that failed, so that a full disk or a locked database can pass."""
 KEEP_DAYS = 7.0
 """Ended rows of the workflow engine are deleted after this."""
-
-
-def report_due(wanted: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Condition on `revision` and its `series`: its end is one of `wanted`, and its report is still to be made."""
-    return sa.and_(
-        revision.c.outcome.in_(wanted), revision.c.attempt <= TRIES, revision.c.report_seconds.is_(None),
-        sa.func.coalesce(revision.c.reason, "") != str(Reason.OWN_RESULT),
-        ~series.c.study_uid.startswith(STAND_IN), ~series.c.series_uid.startswith(STAND_IN),
-        ~sa.exists().where(result_object.c.revision_id == revision.c.id))
 
 
 class Repair:

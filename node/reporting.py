@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,10 +16,11 @@ from pydicom.errors import InvalidDicomError
 from node import __version__
 from node.workplace import Workplace
 from qa_engine.assessment import Assessment
+from qa_engine.outcome import Reason
 from qa_engine.policy import Policy
 from storage import index, results
 from storage.objects import object_path
-from storage.schema import delivery
+from storage.schema import delivery, revision
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,22 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     """
     from node.report.context import RenderContext
     from node.report.render import render_results, result_series
-    from node.report.source_header import read_source_header
+    from node.report.source_header import read_source_header, source_of_report
 
     report = place.config.report
     files = [place.objects.path(v.path) for v in versions]
-    source = read_source_header(files, report.assumed_charset, report.charset)
+    with place.reader.connect() as conn:
+        withdrawals = retractions(conn, row)
+        kept = predecessor_file(conn, place, row) if any(v.deleted_at is not None for v in versions) else None
+    source = read_source_header(files, report.assumed_charset, report.charset) if kept is None else \
+        source_of_report(kept, report.assumed_charset, report.charset)
     notes = tuple(f.text for f in source.findings)
     if not source.answerable:
         return Rendering((), ("the source names no study or no instance, nothing can be answered in it",))
     context = RenderContext(
         node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number,
         made_at=datetime.fromisoformat(row.ended_at), content_digest=row.content_digest,
-        model_digest=model_digest(assessment, policy), charset=report.charset,
+        model_digest=model_digest(assessment, policy, withdrawals), charset=report.charset,
         assumed_charset=report.assumed_charset, series_numbers={"sr": report.series_number.sr, "sc": report.series_number.sc},
         standard_verdict=report.standard_verdict)
     kinds = ("sc", "sr") if report.secondary_capture else ("sr",)
@@ -88,11 +94,30 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     return Rendering(tuple(_keep(place, o) for o in new), notes, bool(source.doubtful) and report.on_bad_identity == "hold")
 
 
-def model_digest(assessment: Assessment, policy: Policy) -> str:
-    """sha256 hex of what made numbers and words: weights, policy, end; another model makes another object."""
+def model_digest(assessment: Assessment, policy: Policy, withdrawals: int = 0) -> str:
+    """sha256 hex of what made numbers and words: weights, policy, end; another model makes another object.
+
+    withdrawals: how often the result was withdrawn before. What comes after one is another object, although the same model says the same,
+    and so is each withdrawal with its words.
+    """
     model = assessment.model
     made_by = (model.profile, model.version, model.sha256) if model is not None else ("", "", "")
-    return hashlib.sha256("\0".join((*made_by, policy.digest(), str(assessment.end), str(assessment.reason))).encode()).hexdigest()
+    words = tuple(f.text for f in assessment.findings) if assessment.reason is Reason.RETRACTED else ()
+    after = (f"after {withdrawals} withdrawals",) if withdrawals else ()
+    fields = (*made_by, policy.digest(), str(assessment.end), str(assessment.reason), *after, *words)
+    return hashlib.sha256("\0".join(fields).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def retractions(conn: sa.Connection, row: Any) -> int:
+    """How often the result of the series was withdrawn before the revision `row`."""
+    return int(conn.execute(sa.select(sa.func.count()).where(
+        revision.c.series_id == row.series_id, revision.c.number < row.number, revision.c.reason == str(Reason.RETRACTED))).scalar_one())
+
+
+def predecessor_file(conn: sa.Connection, place: Workplace, row: Any) -> Path | None:
+    """The report of the newest older revision that has one: where retention has deleted the source, it still knows patient and study."""
+    older = results.objects_of_series(conn, row.series_id, row.number, "sr")
+    return place.results.path(older[0].path) if older else None
 
 
 def predecessors(conn: sa.Connection, row: Any, kind: str) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from node.log import event
-from node.repair import report_due
+from node.steps import report_due
 from node.workplace import ACTOR, Workplace
 from storage import retention
 from storage.retention import Because, Candidate, LetGo, Rule

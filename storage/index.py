@@ -282,6 +282,6 @@ def park(conn: sa.Connection, series_id: int) -> None:
     conn.execute(series.update().where(series.c.id == series_id).values(state="parked"))
 
 
-def operator_word(conn: sa.Connection, series_uid: str, word: str) -> int:
-    """complete or rescore, for each series with that UID; how many there are."""
-    return int(conn.execute(series.update().where(series.c.series_uid == series_uid).values(operator_word=word)).rowcount)
+def operator_word(conn: sa.Connection, series_uid: str, word: str, text: str | None = None) -> int:
+    """complete, rescore or retract, for each series with that UID; how many there are."""
+    return int(conn.execute(series.update().where(series.c.series_uid == series_uid).values(operator_word=word, operator_text=text)).rowcount)

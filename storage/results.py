@@ -13,7 +13,7 @@ from storage.schema import result_object, result_series, revision
 
 RESULT_COLUMNS = ("ended_at", "modality", "region", "station", "manufacturer_model", "protocol", "description", "end", "reason", "score",
                   "low", "high", "verdict", "noise", "sharpness", "artefact", "revision", "instances", "missing", "series_uid", "study_uid",
-                  "model_profile", "model_version", "model_sha256", "total_seconds")
+                  "model_profile", "model_version", "model_sha256", "total_seconds", "retracted_at")
 """Columns of the view `results` that the command prints; the view has more."""
 
 

@@ -18,7 +18,7 @@ COMMANDS: dict[str, str] = {
     "check": "Say what would happen: configuration, port, disk, model, destinations.",
     "score": "Score files or folders without a node, with the same engine.",
     "send": "C-STORE a folder to AET@HOST:PORT.",
-    "series": "State of series: list, show, complete, rescore.",
+    "series": "State of series: list, show, complete, rescore, retract.",
     "delivery": "State of deliveries: list, retry, drop.",
     "backup": "Copies of the database: create, list, restore.",
     "audit": "The audit log: list, verify, export.",

@@ -1,4 +1,4 @@
-"""`mediqa series list|show|complete|rescore`: the state of series. A word of the operator is a row; the worker reads it."""
+"""`mediqa series list|show|complete|rescore|retract`: the state of series. A word of the operator is a row; the worker reads it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from node.cli.output import ConfigOption, JsonOption, QuietOption, fail, load_config, print_json, print_table
+from node.cli.output import WRONG_USE, ConfigOption, JsonOption, QuietOption, fail, load_config, print_json, print_table, printable
 
-app = typer.Typer(add_completion=False, help="State of series: list, show, complete, rescore.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="State of series: list, show, complete, rescore, retract.", no_args_is_help=True)
 
 UidArgument = Annotated[str, typer.Argument(metavar="UID", help="Series Instance UID.")]
 
@@ -111,21 +111,51 @@ def rescore(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption =
     _speak(uid, "rescore", config, as_json, quiet)
 
 
-def _speak(uid: str, word: str, config: Path | None, as_json: bool, quiet: bool) -> None:
+@app.command()
+def retract(
+    uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why, in up to 200 characters: stands in report and picture, not in the audit log.")] = "",
+) -> None:
+    """Withdraw the result of a series: report and picture that say so replace it where it was sent; only a rescore gives a number again."""
+    from node.retraction import LONGEST
+
+    words = printable(" ".join(reason.split()))
+    if len(words) > LONGEST:
+        fail(f"--reason: {len(words)} characters, write at most {LONGEST}", WRONG_USE)
+    _speak(uid, "retract", config, as_json, quiet, words)
+
+
+def _refusal(conn: Any, uid: str, word: str) -> str:
+    """Why the word cannot be given, "" when it can."""
+    import sqlalchemy as sa
+
+    if word == "retract":
+        from node.retraction import refusal
+
+        return refusal(conn, uid)
+    waiting = conn.execute(sa.text("select operator_word from series where series_uid = :uid and operator_word = 'retract'"), {"uid": uid}).scalar()
+    if waiting:
+        return f"the word retract about {uid} waits for the worker, which must be running"
+    gone = conn.execute(sa.text(DELETED), {"uid": uid}).scalar() if word == "rescore" else 0
+    return f"{gone} instances of {uid} were deleted by retention; send the series again, then have it scored" if gone else ""
+
+
+def _speak(uid: str, word: str, config: Path | None, as_json: bool, quiet: bool, text: str | None = None) -> None:
     from storage.audit_log import AuditKeyError, AuditLog
     from storage.index import operator_word
 
     settings, engine = open_database(config)
-    if word == "rescore" and (gone := query(engine, DELETED, uid=uid)[0]["n"]):
-        fail(f"{gone} instances of {uid} were deleted by retention; send the series again, then have it scored")
     try:
         audit = AuditLog(engine, settings.audit_key_path, settings.audit_anchor_path, make_key=False)
     except AuditKeyError as error:
         fail(str(error))
     with engine.begin() as conn:
-        count = operator_word(conn, uid, word)
+        refused = _refusal(conn, uid, word)
+        count = 0 if refused else operator_word(conn, uid, word, text)
         if count:
-            audit.append(conn, f"operator-{word}", "operator", series_uid=uid)
+            audit.append(conn, f"operator-{word}", "operator", series_uid=uid, reason_given=None if text is None else bool(text))
+    if refused:
+        fail(refused)
     if not count:
         fail(f"no series {uid} is known here")
     if as_json:

@@ -51,16 +51,18 @@ def assess(files: Any) -> Any:
 
 def renderer(place: Any, policy: Any) -> Callable[..., Any]:
     """Objects whose UIDs derive from what was assessed, as the report's do."""
-    from node.reporting import Kept, Rendering
+    from node.reporting import Kept, Rendering, retractions
     from node.workplace import SR_CLASSES
     from storage import index
     from tests.support.small_objects import SC, image
 
     def render(row: Any, versions: Any, assessment: Any) -> Rendering:
-        assert assessment.pictures
+        assert bool(assessment.pictures) == (assessment.reason is None)
+        with place.reader.connect() as conn:
+            said = "" if assessment.reason is None and not retractions(conn, row) else f"/{assessment.reason}/{retractions(conn, row)}"
         kept = []
         for kind, sop_class in [("sc", SC), *(("sr", uid) for uid in SR_CLASSES.values())]:
-            key = f"{row.series_uid}/{row.content_digest}/{sop_class}"
+            key = f"{row.series_uid}/{row.content_digest}/{sop_class}{said}"
             ds = image(sop_class, study=row.study_uid, sop="2.25." + str(int(hashlib.sha256(key.encode()).hexdigest()[:30], 16)),
                        series="2.25." + str(int(hashlib.sha256((row.series_uid + kind).encode()).hexdigest()[:30], 16)))
             out = BytesIO()
