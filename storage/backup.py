@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,8 @@ def back_up(database: Path, target: Path, now: str) -> Copy:
     except OSError as error:
         raise BackupError(f"{target} cannot be written ({error.strerror}), name a file where the node may write") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return Copy(target, found.bytes, found.version, found.node_id, found.head)
 
 
