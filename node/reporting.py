@@ -61,8 +61,9 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     The time of making is that of the revision's end, so that rendering it again gives the same content.
     """
     from node.report.context import RenderContext
+    from node.report.document import source_of_report
     from node.report.render import render_results, result_series
-    from node.report.source_header import read_source_header, source_of_report
+    from node.report.source_header import read_source_header
 
     report = place.config.report
     files = [place.objects.path(v.path) for v in versions]

@@ -11,7 +11,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -283,21 +283,6 @@ def read_source_header(files: Sequence[Path], assumed_charset: str = "iso8859-1"
     charset = declared_charset(list(values.values()), list(common), policy)
     return SourceHeader(values, charset, evidence, digest, tuple(findings), tuple(dict.fromkeys(doubtful)),
                         body if re.fullmatch(r"[A-Z0-9 _]{2,16}", body) else "")
-
-
-def source_of_report(file: Path, assumed_charset: str = "iso8859-1", policy: str = "source") -> SourceHeader:
-    """The same from a report of ours, for a series whose files are gone: its identity, and its evidence without rows and columns."""
-    found = read_source_header([file], assumed_charset, policy)
-    report = pydicom.dcmread(file, stop_before_pixels=True)
-    evidence = []
-    for study in report.CurrentRequestedProcedureEvidenceSequence:
-        for series in study.ReferencedSeriesSequence:
-            for instance in series.ReferencedSOPSequence:
-                ds = Dataset()
-                ds.SOPClassUID, ds.SOPInstanceUID = instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID
-                ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.Modality = series.SeriesInstanceUID, study.StudyInstanceUID, ""
-                evidence.append(ds)
-    return replace(found, evidence=evidence)
 
 
 def put_identity(ds: Dataset, source: SourceHeader) -> None:
