@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node import retraction
 from node.classify import Arrival as Version
 from node.classify import Pixels, classify, identity_only
 from node.completion import Arrival, Complete, CompletedBy, SeriesArrivals, decide, missing_slices
@@ -21,6 +22,7 @@ from node.early import SHARE, EarlyWork, begins
 from node.habits import Habits
 from node.log import event
 from node.workplace import ACTOR, Workplace
+from qa_engine.outcome import Reason
 from storage import clock, index
 from storage.schema import association, instance, revision, series
 
@@ -53,10 +55,23 @@ class ArrivalDesk:
     def _look_at(self, row: Any) -> bool:
         """Whether a revision was frozen. A series that cannot be looked at holds up no other."""
         try:
+            if row.operator_word == retraction.WORD:
+                return self._retract(row)
             return not self._too_early(row) and self._decide(row)
         except Exception as error:
             event(log, "a series could not be looked at", logging.ERROR, error, series=row.series_uid)
             return False
+
+    def _retract(self, row: Any) -> bool:
+        """Withdraw the result of a series and plan the report of that, in one commit."""
+        with self._place.reader.connect() as conn:
+            if retraction.must_wait(conn, self._place, row):
+                return False
+        with self._place.engine.begin() as conn:
+            revision_id = retraction.withdraw(conn, self._place, row)
+            if revision_id is not None:
+                self._enqueue(conn, revision_id, 1)
+        return revision_id is not None
 
     def _too_early(self, row: Any) -> bool:
         """Whether not even the shortest wait can be over, or so much of it that early work begins: then nothing needs to be read."""
@@ -87,8 +102,9 @@ class ArrivalDesk:
         if at is None or now < at or not self._early.wants(row.id, row.changes):
             return
         with self._place.reader.connect() as conn:
-            files = [self._place.objects.path(i.path) for i in index.current_instances(conn, row.id) if not i.own]
-        if files:
+            current = index.current_instances(conn, row.id)
+        files = [self._place.objects.path(i.path) for i in current if not i.own]
+        if files and all(i.deleted_at is None for i in current):
             self._early.want(row.id, row.changes, files)
 
     def _arrivals(self, conn: sa.Connection, row: Any) -> SeriesArrivals | None:
@@ -121,7 +137,9 @@ class ArrivalDesk:
                 return False  # what came anew was the same in another transfer syntax, or stands beside the first as a conflict
             if by is not CompletedBy.OPERATOR and index.revisions_since(conn, row.id, later(self._place.now(), -DAY)) \
                     >= self._place.config.completion.revisions_per_day:
-                return self._park(conn, row)
+                return self._park(conn, row, "revisions-per-day", limit=self._place.config.completion.revisions_per_day)
+            if by is not CompletedBy.OPERATOR and before is not None and before.reason == str(Reason.RETRACTED):
+                return self._park(conn, row, str(Reason.RETRACTED))
             holes = missing_slices([i.instance_number for i in current], [i.position_mm for i in current])
             missing = sum(hole.count for hole in holes)
             revision_id = index.freeze_revision(conn, row.id, str(by), missing, purpose)
@@ -146,11 +164,10 @@ class ArrivalDesk:
         same = changed and all(identity_only(path(a.path), path(b.path)) for a, b in changed)
         return "identity" if same else "score"
 
-    def _park(self, conn: sa.Connection, row: Any) -> bool:
+    def _park(self, conn: sa.Connection, row: Any, reason: str, **more: Any) -> bool:
         index.park(conn, row.id)
-        self._place.audit.append(conn, "parked", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid,
-                                 reason="revisions-per-day", limit=self._place.config.completion.revisions_per_day)
-        event(log, "series parked: too many revisions in a day; `mediqa series complete UID` goes on", logging.WARNING,
+        self._place.audit.append(conn, "parked", ACTOR, study_uid=row.study_uid, series_uid=row.series_uid, reason=reason, **more)
+        event(log, "series parked, no more automatic revisions; `mediqa series complete UID` goes on", logging.WARNING, reason=reason,
               series=row.series_uid)
         return False
 
@@ -168,16 +185,19 @@ class ArrivalDesk:
         with self._place.reader.connect() as conn:
             first = index.first_version(conn, row.sop_uid, row.id)
         path = self._place.objects.path
+        gone = first is not None and first.deleted_at is not None
         if first is None:
             arrival = "new"
         elif first.series_id != row.series_id:
             arrival = str(Version.CONFLICT)
+        elif gone:
+            arrival = str(Version.UPDATE)  # retention deleted what it could be compared with, so the newest is what there is
         else:
             arrival = str(classify(path(first.path), path(row.path), pixels))
         with self._place.engine.begin() as conn:
             index.set_arrival(conn, row.id, arrival, make_current=arrival in ("new", str(Version.UPDATE)))
             self._place.audit.append(conn, arrival, ACTOR, study_uid=row.study_uid, series_uid=row.series_uid, sop_uid=row.sop_uid,
-                                     elsewhere=first is not None and first.series_id != row.series_id)
+                                     elsewhere=first is not None and first.series_id != row.series_id, compared=False if gone else None)
 
 
 def _revision_before(conn: sa.Connection, row: Any) -> Any | None:

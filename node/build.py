@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from node.backups import make_scheduled
 from node.config import Config
 from node.timers import DailyJob
-from node.workplace import SR_CLASSES, Workplace
+from node.workplace import ACTOR, SR_CLASSES, Workplace
 
 
 def open_workplace(config: Config) -> Workplace:
@@ -42,7 +43,7 @@ def sender_of(place: Workplace) -> Any:
 
 
 def daily_jobs(place: Workplace) -> list[DailyJob]:
-    """A checkpoint of the write-ahead log at a quiet hour, fresh query statistics."""
+    """A checkpoint of the write-ahead log at a quiet hour, fresh query statistics; a copy of the database where one is wanted."""
 
     def checkpoint() -> None:
         with place.engine.connect() as conn:
@@ -52,7 +53,11 @@ def daily_jobs(place: Workplace) -> list[DailyJob]:
                 conn.exec_driver_sql("PRAGMA optimize")
                 conn.exec_driver_sql("BEGIN")
 
-    return [DailyJob("checkpoint", 2, 47, checkpoint)]
+    def copy() -> None:
+        make_scheduled(place.config, place.engine, place.audit, ACTOR)
+
+    jobs = [DailyJob("checkpoint", 2, 47, checkpoint)]
+    return [*jobs, DailyJob("backup", 1, 17, copy)] if place.config.backup_folder is not None else jobs
 
 
 def assess_with(config: Config) -> Callable[[Sequence[Path]], Any]:

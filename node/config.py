@@ -83,6 +83,10 @@ class Receive(Section):
 class Storage(Section):
     durability: Annotated[Literal["default", "full", "os"], Field(description="default, full or os")] = "default"
     reserve: Size = "2 GiB"
+    keep_days: Annotated[float, Field(ge=0, le=36500, description="days, a number from 0 (for ever) to 36500")] = 0
+    keep_free: Size = "0 B"
+    backup: Text = ""
+    backup_keep: Annotated[int, whole(1, 10000)] = 7
     audit_key: Text = ""
     audit_anchor: Text = ""
 
@@ -216,6 +220,16 @@ class Config(Section):
         return parse_size(self.storage.reserve)
 
     @property
+    def keep_free_bytes(self) -> int:
+        """`storage.keep_free` in bytes."""
+        return parse_size(self.storage.keep_free)
+
+    @property
+    def backup_folder(self) -> Path | None:
+        """Folder of the daily copies of the database, None where none are made."""
+        return self._folder / Path(self.storage.backup).expanduser() if self.storage.backup else None
+
+    @property
     def digest(self) -> str:
         """sha256 hex of all values, so that the audit log can tell a changed configuration."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
@@ -248,6 +262,10 @@ def _cross_check(config: Config, source: Source) -> list[str]:
             lines.append(source.at(("engine", "thresholds", modality), "reject_below is above good_from, write a smaller one"))
     if config.deliver.last_retry < config.deliver.first_retry:
         lines.append(source.at(("deliver", "last_retry"), "is below first_retry, write a larger number"))
+    if 0 < config.keep_free_bytes <= config.reserve_bytes:
+        lines.append(source.at(("storage", "keep_free"), "is not above reserve, write a larger size, or C-STORE is refused before anything is deleted"))
+    if config.storage.backup and not isinstance(config.database_target, Path):
+        lines.append(source.at(("storage", "backup"), "is for SQLite, leave it empty and use the tools of the database server"))
     tls = config.receive.tls
     if (tls.key or tls.trust) and not tls.certificate:
         lines.append(source.at(("receive", "tls"), "has no certificate, write one or leave key and trust empty"))

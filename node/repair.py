@@ -13,18 +13,15 @@ import sqlalchemy as sa
 
 from node.deliver import ledger
 from node.log import event
-from node.receive.admission import STAND_IN
-from node.steps import end_revision, revision_row, without_engine
+from node.steps import TRIES, end_revision, report_due, revision_row, without_engine
 from node.workflow import FAILED, LIVE, WorkflowEngine, assess_id, deliver_id
 from node.workplace import ACTOR, Workplace
 from qa_engine.outcome import Reason
 from storage import clock
-from storage.schema import result_object, revision, series
+from storage.schema import revision, series
 
 log = logging.getLogger("node.repair")
 
-TRIES = 3
-"""Attempts of a revision; what then has no end is set aside for an operator."""
 PAUSES = (30.0, 300.0, 1800.0)
 """Seconds after the first, second and third attempt that failed, so that a full disk or a locked database can pass."""
 KEEP_DAYS = 7.0
@@ -60,13 +57,9 @@ class Repair:
 
     def reports(self) -> None:
         """A revision that should have result objects and has none is reported again, three times at most."""
-        wanted = self._place.config.report.on
         with self._place.reader.connect() as conn:
             rows = list(conn.execute(sa.select(revision.c.id, revision.c.attempt).join(series, series.c.id == revision.c.series_id).where(
-                revision.c.outcome.in_(wanted), revision.c.attempt <= TRIES, revision.c.report_seconds.is_(None),
-                sa.func.coalesce(revision.c.reason, "") != str(Reason.OWN_RESULT),
-                ~series.c.study_uid.startswith(STAND_IN), ~series.c.series_uid.startswith(STAND_IN),
-                ~sa.exists().where(result_object.c.revision_id == revision.c.id))))
+                report_due(self._place.config.report.on))))
         self._plan_again(rows, self._give_report_up)
 
     def _plan_again(self, rows: list[Any], last_resort: Callable[[int], None]) -> None:

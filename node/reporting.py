@@ -6,16 +6,21 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from pydicom.errors import InvalidDicomError
 
 from node import __version__
 from node.workplace import Workplace
 from qa_engine.assessment import Assessment
+from qa_engine.outcome import Reason
 from qa_engine.policy import Policy
 from storage import index, results
-from storage.schema import delivery
+from storage.objects import object_path
+from storage.schema import delivery, revision
 
 
 @dataclass(frozen=True)
@@ -56,19 +61,24 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     The time of making is that of the revision's end, so that rendering it again gives the same content.
     """
     from node.report.context import RenderContext
+    from node.report.document import source_of_report
     from node.report.render import render_results, result_series
     from node.report.source_header import read_source_header
 
     report = place.config.report
     files = [place.objects.path(v.path) for v in versions]
-    source = read_source_header(files, report.assumed_charset, report.charset)
+    with place.reader.connect() as conn:
+        withdrawals = retractions(conn, row)
+        kept = predecessor_file(conn, place, row) if any(v.deleted_at is not None for v in versions) else None
+    source = read_source_header(files, report.assumed_charset, report.charset) if kept is None else \
+        source_of_report(kept, report.assumed_charset, report.charset)
     notes = tuple(f.text for f in source.findings)
     if not source.answerable:
         return Rendering((), ("the source names no study or no instance, nothing can be answered in it",))
     context = RenderContext(
         node_id=place.node_id, node_name=place.config.node.name, version=__version__, revision=row.number,
         made_at=datetime.fromisoformat(row.ended_at), content_digest=row.content_digest,
-        model_digest=model_digest(assessment, policy), charset=report.charset,
+        model_digest=model_digest(assessment, policy, withdrawals), charset=report.charset,
         assumed_charset=report.assumed_charset, series_numbers={"sr": report.series_number.sr, "sc": report.series_number.sc},
         standard_verdict=report.standard_verdict)
     kinds = ("sc", "sr") if report.secondary_capture else ("sr",)
@@ -85,11 +95,30 @@ def render_and_keep(place: Workplace, policy: Policy, row: Any, versions: Sequen
     return Rendering(tuple(_keep(place, o) for o in new), notes, bool(source.doubtful) and report.on_bad_identity == "hold")
 
 
-def model_digest(assessment: Assessment, policy: Policy) -> str:
-    """sha256 hex of what made numbers and words: weights, policy, end; another model makes another object."""
+def model_digest(assessment: Assessment, policy: Policy, withdrawals: int = 0) -> str:
+    """sha256 hex of what made numbers and words: weights, policy, end; another model makes another object.
+
+    withdrawals: how often the result was withdrawn before. What comes after one is another object, although the same model says the same,
+    and so is each withdrawal with its words.
+    """
     model = assessment.model
     made_by = (model.profile, model.version, model.sha256) if model is not None else ("", "", "")
-    return hashlib.sha256("\0".join((*made_by, policy.digest(), str(assessment.end), str(assessment.reason))).encode()).hexdigest()
+    words = tuple(f.text for f in assessment.findings) if assessment.reason is Reason.RETRACTED else ()
+    after = (f"after {withdrawals} withdrawals",) if withdrawals else ()
+    fields = (*made_by, policy.digest(), str(assessment.end), str(assessment.reason), *after, *words)
+    return hashlib.sha256("\0".join(fields).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def retractions(conn: sa.Connection, row: Any) -> int:
+    """How often the result of the series was withdrawn before the revision `row`."""
+    return int(conn.execute(sa.select(sa.func.count()).where(
+        revision.c.series_id == row.series_id, revision.c.number < row.number, revision.c.reason == str(Reason.RETRACTED))).scalar_one())
+
+
+def predecessor_file(conn: sa.Connection, place: Workplace, row: Any) -> Path | None:
+    """The report of the newest older revision that has one: where retention has deleted the source, it still knows patient and study."""
+    older = results.objects_of_series(conn, row.series_id, row.number, "sr")
+    return place.results.path(older[0].path) if older else None
 
 
 def predecessors(conn: sa.Connection, row: Any, kind: str) -> tuple[Any, ...]:
@@ -105,7 +134,10 @@ def predecessors(conn: sa.Connection, row: Any, kind: str) -> tuple[Any, ...]:
 
 
 def _keep(place: Workplace, rendered: Any) -> Kept:
-    """The bytes, durable under a name of their own."""
+    """The bytes, durable under a name of their own. If they lie there already, their row was lost: what may have been sent stays as it is."""
+    sent = _rendered_before(place, rendered)
+    if sent is not None:
+        return sent
     digest = hashlib.sha256(rendered.data).hexdigest()
     part = place.results.begin()
     try:
@@ -116,3 +148,20 @@ def _keep(place: Workplace, rendered: Any) -> Kept:
         raise
     return Kept(rendered.kind, rendered.sop_class_uid, rendered.sop_uid, rendered.series_uid, rendered.study_uid, path, digest,
                 len(rendered.data))
+
+
+def _rendered_before(place: Workplace, rendered: Any) -> Kept | None:
+    """The object of that SOP Instance UID as it lies in the store, None where it was not rendered yet or cannot be read."""
+    import pydicom
+
+    path = object_path(rendered.study_uid, rendered.series_uid, rendered.sop_uid)
+    try:
+        data = place.results.path(path).read_bytes()
+        header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+        same = (header.SOPInstanceUID, header.SOPClassUID) == (rendered.sop_uid, rendered.sop_class_uid)
+    except (OSError, InvalidDicomError, AttributeError):
+        return None
+    if not same:
+        return None
+    return Kept(rendered.kind, rendered.sop_class_uid, rendered.sop_uid, rendered.series_uid, rendered.study_uid, path,
+                hashlib.sha256(data).hexdigest(), len(data))

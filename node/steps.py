@@ -35,8 +35,12 @@ PASSING = (OSError, sa.exc.OperationalError, sqlite3.OperationalError)
 """Errors of the machine (disk, database), not of the series: the step fails and is tried again."""
 
 
-CONFLICT = "uid-conflict"
-"""Finding: SOP Instance UIDs that came again with other content."""
+CONFLICT, DELETED = "uid-conflict", "files-deleted"
+"""Findings: SOP Instance UIDs that came again with other content; instances whose files retention has deleted."""
+
+
+TRIES = 3
+"""Attempts of a revision; what then has no end is set aside for an operator."""
 
 
 class StepFailed(Exception):
@@ -90,6 +94,8 @@ class RevisionSteps:
                 CONFLICT, f"{conflicts} instances came again with other pixel data or elsewhere; the first version was assessed.")))
         if assessment.pictures:
             save_pictures(assessment.pictures, self._pictures(revision_id))
+        else:
+            self._pictures(revision_id).unlink(missing_ok=True)  # never those of another revision that bore this number before a restore
         with self._place.engine.begin() as conn:
             end_revision(conn, self._place, row, assessment)
 
@@ -100,6 +106,9 @@ class RevisionSteps:
             return without_engine(row, len(versions), Reason.OWN_RESULT)
         if row.number < row.newest:
             return without_engine(row, len(versions), Reason.SUPERSEDED)
+        if gone := sum(v.deleted_at is not None for v in foreign):
+            return dataclasses.replace(without_engine(row, len(versions), Reason.INCOMPLETE_SERIES), findings=(Finding(
+                DELETED, f"{gone} of {len(foreign)} instances were deleted by retention; send the whole series again to have it judged."),))
         if before is not None:
             known, kept = load(before[1]), load_pictures(self._pictures(before[0]))
             if kept is not None or known.end is not End.ASSESSED:
@@ -118,7 +127,7 @@ class RevisionSteps:
         """Render what the configuration wants rendered, keep it, plan its deliveries; again is harmless."""
         with self._place.reader.connect() as conn:
             row = revision_row(conn, revision_id)
-            if row is None or row.outcome is None or row.outcome not in self._place.config.report.on:
+            if row is None or row.outcome is None or not _wants_report(conn, row, self._place.config.report.on):
                 return
             if row.reason == str(Reason.OWN_RESULT):
                 return
@@ -211,6 +220,25 @@ def revision_row(conn: sa.Connection, revision_id: int) -> Any:
              series.c.description, series.c.revision.label("newest"))
     return conn.execute(sa.select(revision, *about).join(series, series.c.id == revision.c.series_id)
                         .where(revision.c.id == revision_id)).one_or_none()
+
+
+def report_due(wanted: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Condition on `revision` and its `series`: its end is one of `wanted` or withdraws what was reported, and its report is still to be made."""
+    earlier = revision.alias()
+    withdraws = (revision.c.reason == str(Reason.RETRACTED)) & sa.exists().where(
+        earlier.c.series_id == revision.c.series_id, earlier.c.number < revision.c.number, result_object.c.revision_id == earlier.c.id)
+    return sa.and_(
+        sa.or_(revision.c.outcome.in_(wanted), withdraws), revision.c.attempt <= TRIES, revision.c.report_seconds.is_(None),
+        sa.func.coalesce(revision.c.reason, "") != str(Reason.OWN_RESULT),
+        ~series.c.study_uid.startswith(STAND_IN), ~series.c.series_uid.startswith(STAND_IN),
+        ~sa.exists().where(result_object.c.revision_id == revision.c.id))
+
+
+def _wants_report(conn: sa.Connection, row: Any, ends: Sequence[str]) -> bool:
+    """Whether its end is one of `ends`; what withdraws a result is reported where that was."""
+    if row.reason != str(Reason.RETRACTED):
+        return row.outcome in ends
+    return any(results.objects_of_series(conn, row.series_id, row.number, kind) for kind in ("sr", "sc"))
 
 
 def _conflicts(conn: sa.Connection, series_id: int) -> int:

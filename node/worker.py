@@ -42,6 +42,7 @@ class Worker:
         from node.build import open_workplace, policy_of, sender_of
         from node.early import EarlyWork
         from node.repair import Repair
+        from node.retention import Retention
         from node.steps import RevisionSteps
         from node.timers import ClockWatch
         from node.workflow import WorkflowEngine
@@ -58,6 +59,7 @@ class Worker:
                                      "FULL" if config.storage.durability == "full" else "NORMAL")
         self.desk = ArrivalDesk(self.place, self.engine.enqueue_assess, self.early)
         self.repair = Repair(self.place, self.engine, busy=sender.busy)
+        self.retention = Retention(self.place)
         self.clock = ClockWatch()
 
     def run(self) -> None:
@@ -71,6 +73,8 @@ class Worker:
         others = [threading.Thread(target=self._name_versions, name="versions", daemon=True)]
         if self.early is not None:
             others.append(threading.Thread(target=self.early.run, name="early", daemon=True))
+        if self.retention.wanted:
+            others.append(threading.Thread(target=self.retention.run, name="retention", daemon=True))
         self._tell_start()
         self.repair.run()
         timers.start()
@@ -81,6 +85,7 @@ class Worker:
             self._loop(timers)
         finally:
             timers.stop()
+            self.retention.stop()
             if self.early is not None:
                 self.early.stop()
             self.engine.stop(DRAIN_SECONDS)
@@ -150,6 +155,7 @@ class Worker:
             ledger.shift_due_times(conn, jump)
             self.place.audit.append(conn, "clock-step", ACTOR, seconds=round(jump, 1))
         timers.rearm()
+        self.retention.clock_stepped()
         event(log, "the wall clock stepped", logging.WARNING, seconds=round(jump, 1))
 
     def _name_versions(self) -> None:

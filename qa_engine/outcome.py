@@ -28,6 +28,7 @@ class Reason(StrEnum):
     INCOMPLETE_SERIES = "incomplete-series"
     WIDE_INTERVAL = "wide-interval"
     NO_MODEL = "no-model"
+    RETRACTED = "retracted"
     NOT_AN_IMAGE = "not-an-image"
     LOCALIZER = "localizer"
     DERIVED = "derived"
@@ -81,6 +82,7 @@ TABLE: tuple[OutcomeRow, ...] = (
     OutcomeRow(End.ABSTAINED, Reason.INCOMPLETE_SERIES, "Too many slices of the series are missing.", True),
     OutcomeRow(End.ABSTAINED, Reason.WIDE_INTERVAL, "The prediction interval is too wide to say anything useful.", False),
     OutcomeRow(End.ABSTAINED, Reason.NO_MODEL, "No model file is installed for this modality.", True),
+    OutcomeRow(End.ABSTAINED, Reason.RETRACTED, "An operator withdrew the result.", False),
     OutcomeRow(End.SKIPPED, Reason.NOT_AN_IMAGE, "The objects hold no image to be judged (report, presentation state, document, waveform ...).", False),
     OutcomeRow(End.SKIPPED, Reason.LOCALIZER, "A localizer or scout image.", False),
     OutcomeRow(End.SKIPPED, Reason.DERIVED, "A Secondary Capture, computed map or projection.", False),

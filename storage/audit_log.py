@@ -31,6 +31,8 @@ MAX_DETAILS = 16_384
 """Characters of the details of one record; longer ones are cut to their names."""
 MAX_ANCHORS = 2_000
 """Lines of the anchor file; the newest one vouches for all records before it, so older ones may go."""
+RESTORED = "restored"
+"""Event: a backup took the place of the database."""
 ANCHORED = "audit_anchored"
 """Name of the node fact that holds the newest anchored sequence number: an anchor file must exist from then on."""
 SIGNED = ("seq", "at", "event", "actor", "study_uid", "series_uid", "sop_uid", "details")
@@ -41,6 +43,15 @@ class AuditKeyError(Exception):
 
 
 @dataclass(frozen=True)
+class Restored:
+    """Record `seq` put a backup in the place of a newer log. `missing`: records of that log that this one does not hold, as far as known."""
+
+    seq: int
+    at: str
+    missing: int
+
+
+@dataclass(frozen=True)
 class VerifyReport:
     """ok, the number of records seen, and otherwise the first sequence number that does not hold and what is wrong with it."""
 
@@ -48,6 +59,8 @@ class VerifyReport:
     records: int
     first_bad_seq: int | None = None
     problem: str = ""
+    restored: tuple[Restored, ...] = ()
+    """Restores of backups that the log tells of, oldest first."""
 
 
 def canonical(record: dict[str, Any]) -> bytes:
@@ -159,26 +172,24 @@ class AuditLog:
         sync_directory(path.parent)
 
     def _anchors(self) -> list[tuple[int, str, str]]:
-        """(sequence, mac, time) of the whole lines of the anchor file, oldest first."""
-        if not self._anchor_file.exists():
-            return []
-        lines = (line.split() for line in self._anchor_file.read_text(encoding="ascii", errors="replace").splitlines())
-        return [(int(parts[0]), parts[1], parts[2]) for parts in lines
-                if len(parts) == 3 and parts[0].isdigit() and len(parts[1]) == hashlib.sha256().digest_size * 2]
+        return read_anchors(self._anchor_file)
 
-    def verify(self) -> VerifyReport:
-        """Walk the chain from its first record; names the first one that does not hold, or that an anchor knows and the log does not."""
+    def verify(self, anchored: bool = True) -> VerifyReport:
+        """Walk the chain from its first record; names the first one that does not hold, or that an anchor knows and the log does not.
+
+        Not `anchored`: the chain alone, for a copy whose anchor is not at hand; records cut off its end are not noticed.
+        """
         anchors: dict[int, str] = {}
         try:
-            for seq, mac, _ in self._anchors():
+            for seq, mac, _ in self._anchors() if anchored else []:
                 if anchors.setdefault(seq, mac) != mac:
                     return VerifyReport(False, 0, seq, f"two anchors name different records {seq}: the log was replaced")
         except OSError as error:
             return VerifyReport(False, 0, None, f"the anchor file {self._anchor_file} cannot be read: {error.strerror}")
-        count = 0
+        count, restored = 0, []
         try:
             with _reading(self._engine, "surrogateescape") as conn:
-                if not anchors and conn.execute(sa.select(node_fact.c.value).where(node_fact.c.name == ANCHORED)).scalar() is not None:
+                if anchored and not anchors and conn.execute(sa.select(node_fact.c.value).where(node_fact.c.name == ANCHORED)).scalar() is not None:
                     return VerifyReport(False, 0, None, f"the anchor file {self._anchor_file} is gone or empty, restore it: "
                                                         "without it nobody can tell whether records were cut off")
                 before = ""
@@ -187,13 +198,15 @@ class AuditLog:
                     if problem:
                         return VerifyReport(False, count, min(int(row["seq"]), count + 1), problem)
                     before, count = row["mac"], count + 1
+                    if row["event"] == RESTORED:
+                        restored.append(Restored(count, str(row["at"]), _details(row["details"]).get("records_replaced", 0)))
         except sa.exc.DatabaseError:
             return VerifyReport(False, count, count + 1, f"record {count + 1} or one after it cannot be read, the database is damaged")
         beyond = max((seq for seq in anchors if seq > count), default=None)
         if beyond is not None:
             which = f"record {beyond} was" if beyond == count + 1 else f"records {count + 1} to {beyond} were"
             return VerifyReport(False, count, count + 1, f"{which} cut off: an anchor names record {beyond}")
-        return VerifyReport(True, count)
+        return VerifyReport(True, count, restored=tuple(restored))
 
     def _problem(self, conn: sa.Connection, row: dict[str, Any], expected: int, before: str, anchors: dict[int, str]) -> str:
         """What is wrong with the row that should be record `expected`, "" when it holds."""
@@ -231,6 +244,15 @@ class AuditLog:
         with _reading(self._engine, "backslashreplace") as conn:
             rows = conn.execute(query.limit(limit) if limit else query).all()
         return [dict(row._mapping) | {"details": _details(row.details)} for row in reversed(rows)]
+
+
+def read_anchors(file: Path) -> list[tuple[int, str, str]]:
+    """(sequence, mac, time) of the whole lines of an anchor file, oldest first."""
+    if not file.exists():
+        return []
+    lines = (line.split() for line in file.read_text(encoding="ascii", errors="replace").splitlines())
+    return [(int(parts[0]), parts[1], parts[2]) for parts in lines
+            if len(parts) == 3 and parts[0].isdigit() and len(parts[1]) == hashlib.sha256().digest_size * 2]
 
 
 def _head(conn: sa.Connection) -> tuple[int, str] | None:

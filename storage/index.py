@@ -49,7 +49,8 @@ class ReceivedInstance:
 
 @dataclass(frozen=True)
 class Admission:
-    """kind: new, unclassified (SOP Instance UID known with other bytes or elsewhere) or duplicate (identical: nothing was written)."""
+    """kind: new, unclassified (SOP Instance UID known with other bytes or elsewhere), duplicate (identical: nothing was written) or restored
+    (identical to one whose file retention had deleted)."""
 
     kind: str
     series_id: int
@@ -90,6 +91,8 @@ class Version(NamedTuple):
     series_id: int
     study_uid: str
     series_uid: str
+    deleted_at: str | None
+    """When retention let the file go, None while it is here."""
 
 
 class _Head(NamedTuple):
@@ -104,8 +107,8 @@ def _inserting(table: sa.Table, *names: str) -> Any:
     return table.insert().values({name: sa.bindparam(name) for name in names}).returning(table.c.id)
 
 
-_VERSIONS = Prepared(sa.select(instance.c.id, instance.c.path, instance.c.digest, instance.c.series_id, series.c.study_uid, series.c.series_uid)
-                     .join(series, series.c.id == instance.c.series_id).where(instance.c.sop_uid == sa.bindparam("sop_uid")))
+_VERSIONS = Prepared(sa.select(instance.c.id, instance.c.path, instance.c.digest, instance.c.series_id, series.c.study_uid, series.c.series_uid,
+                               instance.c.deleted_at).join(series, series.c.id == instance.c.series_id).where(instance.c.sop_uid == sa.bindparam("sop_uid")))
 _SERIES = Prepared(sa.select(series.c.id, series.c.calling_ae, *(series.c[name] for name in FACTS)).where(
     series.c.study_uid == sa.bindparam("study_uid"), series.c.series_uid == sa.bindparam("series_uid")))
 _NEW_SERIES = series.insert()
@@ -118,7 +121,7 @@ _GROWN = Prepared(series.update().where(series.c.id == sa.bindparam("grown")).va
     last_mono=sa.bindparam("mono"), boot_id=sa.bindparam("boot"), last_association_id=sa.bindparam("by"),
     first_mono=sa.case(((series.c.boot_id == sa.bindparam("boot")) & (series.c.state == "open"), series.c.first_mono),
                        else_=sa.bindparam("mono")),
-    calling_ae=sa.bindparam("caller")))
+    calling_ae=sa.bindparam("caller"), emptied_at=None))
 _RESULT_OBJECT = Prepared(sa.select(result_object.c.id).where(result_object.c.sop_uid == sa.bindparam("sop_uid")).limit(1))
 _RESULT_SERIES = Prepared(sa.select(result_series.c.series_uid).where(result_series.c.series_uid == sa.bindparam("series_uid")).limit(1))
 
@@ -134,13 +137,20 @@ def known_sop(conn: sa.Connection, sop_uid: str) -> bool:
 
 
 def admit(conn: sa.Connection, new: ReceivedInstance) -> Admission:
-    """Index an instance whose file is durable. A series opens and its `changes` grow unless it is a duplicate."""
+    """Index an instance whose file is durable. A series opens and its `changes` grow unless it is a duplicate.
+
+    A duplicate of what retention had deleted is here again and ages anew; it says nothing new, so no revision comes of it.
+    """
     mono, boot, now = clock.monotonic(), clock.boot_id(), new.received_at or clock.utc_now()
     head = _series_head(conn, new, mono, boot, now)
     known = versions(conn, new.sop_uid)
     for version in known:
         if (version.digest, version.series_id) == (new.digest, head.id):
-            return Admission("duplicate", head.id, version.id)
+            if version.deleted_at is None:
+                return Admission("duplicate", head.id, version.id)
+            restore(conn, [version.id])
+            conn.execute(series.update().where(series.c.id == head.id).values(last_at=now))
+            return Admission("restored", head.id, version.id)
     kind = "unclassified" if known else "new"
     [(instance_id,)] = _NEW_INSTANCE.rows(
         conn, series_id=head.id, association_id=new.association_id, sop_uid=new.sop_uid, sop_class_uid=new.sop_class_uid,
@@ -154,6 +164,13 @@ def admit(conn: sa.Connection, new: ReceivedInstance) -> Admission:
     if empty:
         conn.execute(series.update().where(series.c.id == head.id).values(empty))
     return Admission(kind, head.id, int(instance_id))
+
+
+def restore(conn: sa.Connection, instance_ids: Sequence[int]) -> None:
+    """The files of these rows are here again, or still."""
+    of_series = sa.select(instance.c.series_id).where(instance.c.id.in_(instance_ids))
+    conn.execute(series.update().where(series.c.id.in_(of_series)).values(emptied_at=None))
+    conn.execute(instance.update().where(instance.c.id.in_(instance_ids)).values(deleted_at=None))
 
 
 def _series_head(conn: sa.Connection, new: ReceivedInstance, mono: float, boot: str, now: str) -> _Head:
@@ -265,6 +282,6 @@ def park(conn: sa.Connection, series_id: int) -> None:
     conn.execute(series.update().where(series.c.id == series_id).values(state="parked"))
 
 
-def operator_word(conn: sa.Connection, series_uid: str, word: str) -> int:
-    """complete or rescore, for each series with that UID; how many there are."""
-    return int(conn.execute(series.update().where(series.c.series_uid == series_uid).values(operator_word=word)).rowcount)
+def operator_word(conn: sa.Connection, series_uid: str, word: str, text: str | None = None) -> int:
+    """complete, rescore or retract, for each series with that UID; how many there are."""
+    return int(conn.execute(series.update().where(series.c.series_uid == series_uid).values(operator_word=word, operator_text=text)).rowcount)

@@ -105,18 +105,25 @@ class PartFile:
         now = time.time_ns()
         os.utime(self._handle, ns=(now, now))  # the clock of a file system stands still for milliseconds; order of reception needs more
         if self._store.names_follow and not os.path.lexists(target):
-            os.rename(self.path, target)
+            self._rename(target)
             self.path = target  # until it is synced, `discard` takes it away again
             os.fsync(self._handle)  # fdatasync would not wait for the name
         else:
             if self._store.synced:
                 os.fdatasync(self._handle)
-            os.rename(self.path, target)
+            self._rename(target)
             if self._store.names_follow:  # `sync_folders` relies on it
                 sync_directory(target.parent)
         self._close()
         self._committed = True
         return relative
+
+    def _rename(self, target: Path) -> None:
+        try:
+            os.rename(self.path, target)
+        except FileNotFoundError:  # retention has just removed the folder, which was empty
+            self._store.make_folder(target.parent)
+            os.rename(self.path, target)
 
     def discard(self) -> None:
         """Close and remove what was not committed."""
@@ -154,10 +161,13 @@ class ObjectStore:
             return
         above = [p for p in (folder, *folder.parents) if p.is_relative_to(self.root) and p != self.root]
         for path in reversed(above):
-            there = path.is_dir()
-            path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            try:
+                path.mkdir(mode=_DIRECTORY_MODE)
+                made = True
+            except FileExistsError:
+                made = False
             # one that was there may have been made by another thread that has not synced it yet
-            if self.synced and not (there and path in self._folders):
+            if self.synced and (made or path not in self._folders):
                 sync_directory(path.parent)
         if len(self._folders) > 10_000:
             self._folders.clear()
@@ -168,6 +178,20 @@ class ObjectStore:
         if self.synced and not self.names_follow:
             for folder in {relative.rpartition("/")[0] for relative in relatives}:
                 sync_directory(self.root / folder)
+
+    def remove(self, relatives: Iterable[str]) -> None:
+        """Delete stored objects, then their folders where nothing is left in them. What is not there is no error."""
+        folders = set()
+        for relative in relatives:
+            path = self.path(relative)
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in folders:
+            try:
+                folder.rmdir()
+                folder.parent.rmdir()
+            except OSError:
+                pass  # something else lies there
 
     def path(self, relative: str) -> Path:
         """Absolute path of a stored object; ValueError when `relative` would leave the store."""

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from storage import clock
 from storage.audit_log import AuditLog, canonical
-from storage.index import ReceivedInstance, admit
+from storage.index import ReceivedInstance, admit, restore
 from storage.objects import ObjectStore, object_path
 from storage.prepared import Prepared
 from storage.schema import audit_record, instance
@@ -29,7 +29,8 @@ BATCH = 200
 NAMED = 100
 """Instances or paths that one audit record names; it counts all."""
 
-_BELOW = Prepared(sa.select(instance.c.path, instance.c.id).where(instance.c.path >= sa.bindparam("low"), instance.c.path < sa.bindparam("high")))
+_BELOW = Prepared(sa.select(instance.c.path, instance.c.id, instance.c.deleted_at)
+                  .where(instance.c.path >= sa.bindparam("low"), instance.c.path < sa.bindparam("high")))
 
 ReadHeader = Callable[[Path, str], ReceivedInstance | None]
 """(file, relative path) -> what reception would have known, or None when the file cannot be read. `storage` reads no DICOM itself."""
@@ -37,10 +38,11 @@ ReadHeader = Callable[[Path, str], ReceivedInstance | None]
 
 @dataclass
 class Reconciled:
-    """What was found: adopted files, rows without file (how many, and the first NAMED instance ids), files that are not ours, not whole or
-    unreadable, swept part files."""
+    """What was found: adopted files, files that retention had let go and that are here (instance ids), rows without file (how many, and the first
+    NAMED instance ids), files that are not ours, not whole or unreadable, swept part files."""
 
     adopted: list[str] = field(default_factory=list)
+    restored: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     lost_count: int = 0
     unreadable: list[str] = field(default_factory=list)
@@ -58,33 +60,47 @@ def digest_of(path: Path, offset: int) -> str:
 
 
 def reconcile(engine: sa.Engine, store: ObjectStore, read_header: ReadHeader, audit: AuditLog) -> Reconciled:
-    """Adopt files without rows as received, report rows without files, sweep part files; the audit log gets what was done."""
+    """Adopt files without rows as received, report rows without files, sweep part files; the audit log gets what was done.
+
+    A file whose row says that retention deleted it was either not deleted yet when a process died, or it came again and a power cut took
+    the row: it stays, and retention looks at it anew.
+    """
     result = Reconciled(parts=store.sweep_parts())
-    unknown, result.lost, result.lost_count = _differences(engine, store)
+    unknown, back, result.lost, result.lost_count = _differences(engine, store)
     unknown = store.in_order_of_reception(unknown)
     for at in range(0, len(unknown), BATCH):
         found = [(relative, _read(store, relative, read_header)) for relative in unknown[at:at + BATCH]]
         result.unreadable += [relative for relative, header in found if header is None]
         result.adopted += _adopt(engine, [header for _, header in found if header is not None], audit)
+    result.restored = [row for row, _ in back]
     with engine.begin() as conn:
+        for at in range(0, len(back), BATCH):
+            restore(conn, [row for row, path in back[at:at + BATCH] if store.path(path).is_file()])  # a worker may finish its deletion
+        if back:
+            audit.append(conn, "files-restored", ACTOR, instances=result.restored[:NAMED], count=len(back))
         _report(conn, audit, "files-lost", instances=result.lost, count=result.lost_count)
         _report(conn, audit, "files-not-adopted", paths=result.unreadable[:NAMED], count=len(result.unreadable))
     return result
 
 
-def _differences(engine: sa.Engine, store: ObjectStore) -> tuple[list[str], list[int], int]:
-    """Files without rows; rows without files, the first NAMED ids and how many. One folder of the store after the other: memory stays small."""
+def _differences(engine: sa.Engine, store: ObjectStore) -> tuple[list[str], list[tuple[int, str]], list[int], int]:
+    """Files without rows; rows (id, path) of files that retention let go and that are here; rows without files, the first NAMED ids and how many.
+
+    One folder of the store after the other: memory stays small.
+    """
     unknown: list[str] = []
+    back: list[tuple[int, str]] = []
     lost: list[int] = []
     count = 0
     with engine.execution_options(readonly=True).connect() as conn:
         for folder in store.folders():
-            rows = dict(_BELOW.rows(conn, low=folder + "/", high=folder + "0"))  # 0 follows /
+            rows = {path: (row, deleted) for path, row, deleted in _BELOW.rows(conn, low=folder + "/", high=folder + "0")}  # 0 follows /
             present = set(store.walk(folder))
             unknown += present - rows.keys()
-            missing = [row for path, row in rows.items() if path not in present]
+            back += [(row, path) for path, (row, deleted) in rows.items() if deleted is not None and path in present]
+            missing = [row for path, (row, deleted) in rows.items() if deleted is None and path not in present]
             lost, count = nsmallest(NAMED, lost + missing), count + len(missing)
-    return unknown, lost, count
+    return unknown, sorted(back), lost, count
 
 
 def _read(store: ObjectStore, relative: str, read_header: ReadHeader) -> ReceivedInstance | None:

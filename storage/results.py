@@ -13,7 +13,7 @@ from storage.schema import result_object, result_series, revision
 
 RESULT_COLUMNS = ("ended_at", "modality", "region", "station", "manufacturer_model", "protocol", "description", "end", "reason", "score",
                   "low", "high", "verdict", "noise", "sharpness", "artefact", "revision", "instances", "missing", "series_uid", "study_uid",
-                  "model_profile", "model_version", "model_sha256", "total_seconds")
+                  "model_profile", "model_version", "model_sha256", "total_seconds", "retracted_at")
 """Columns of the view `results` that the command prints; the view has more."""
 
 
@@ -43,6 +43,13 @@ def next_instance_number(conn: sa.Connection, series_uid: str) -> int:
     number = int(conn.execute(sa.select(result_series.c.next_instance_number).where(result_series.c.series_uid == series_uid)).scalar_one())
     conn.execute(result_series.update().where(result_series.c.series_uid == series_uid).values(next_instance_number=number + 1))
     return number
+
+
+def continue_series(conn: sa.Connection, series_uid: str, study_uid: str, kind: str, attributes: Mapping[str, Any], number: int) -> None:
+    """An object with this Instance Number was rendered into the series, whose rows may have been lost since: the next one comes behind it."""
+    fixed_series(conn, series_uid, study_uid, kind, attributes)
+    conn.execute(result_series.update().where(result_series.c.series_uid == series_uid, result_series.c.next_instance_number <= number)
+                 .values(next_instance_number=number + 1))
 
 
 def objects_of_series(conn: sa.Connection, series_id: int, before_number: int, kind: str) -> Sequence[Any]:

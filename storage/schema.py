@@ -33,12 +33,13 @@ series = Table("series", metadata,
     Column("boot_id", String, nullable=False),  # of first_mono (the first instance since the series opened) and last_mono
     Column("changes", Integer, nullable=False, default=0),  # raised by each new or changed instance
     Column("last_association_id", Integer), Column("calling_ae", String, nullable=False, default=""),
-    Column("operator_word", String),  # complete | rescore, set by the CLI, cleared by the worker
+    Column("operator_word", String),  # complete | rescore | retract, set by the CLI, cleared by the worker
     Column("modality", String, nullable=False, default=""), Column("manufacturer", String, nullable=False, default=""),
     Column("manufacturer_model", String, nullable=False, default=""), Column("station", String, nullable=False, default=""),
     Column("device_serial", String, nullable=False, default=""), Column("protocol", String, nullable=False, default=""),
     Column("description", String, nullable=False, default=""), Column("body_part", String, nullable=False, default=""),
     Column("series_number", Integer), Column("series_date", String, nullable=False, default=""),
+    Column("emptied_at", String), Column("operator_text", Text),  # when retention deleted its files, NULL while there are some; words with `operator_word`
     UniqueConstraint("study_uid", "series_uid"))
 
 # One row per stored version of a SOP instance; `current` marks the one that an assessment sees.
@@ -57,6 +58,7 @@ instance = Table("instance", metadata,
     Column("acquisition_number", Integer), Column("series_instances", Integer),  # (0020,1209)
     Column("position_mm", Float),  # along the slice normal, for even spacing
     Column("own", Integer, nullable=False, default=0),  # made by this node, sent back
+    Column("deleted_at", String),  # when retention let the file go; NULL while it is here
     UniqueConstraint("sop_uid", "digest", "series_id", name="uq_instance_version"))
 
 # A series revision: the set of instances that an assessment sees. `outcome` and `reason` are set exactly once.
@@ -65,7 +67,7 @@ revision = Table("revision", metadata,
     Column("series_id", Integer, ForeignKey("series.id"), nullable=False),
     Column("number", Integer, nullable=False), Column("changes", Integer, nullable=False),  # series.changes when frozen
     Column("completed_at", String, nullable=False), Column("completed_by", String, nullable=False),  # quiet | contiguous | ...
-    Column("purpose", String, nullable=False, default="score"),  # score | identity (render anew, no scoring)
+    Column("purpose", String, nullable=False, default="score"),  # score | identity (render anew, no scoring) | retract
     Column("instances", Integer, nullable=False), Column("missing", Integer, nullable=False, default=0),
     Column("content_digest", String, nullable=False),  # sha256 over sorted (SOP UID, data set digest)
     Column("attempt", Integer, nullable=False, default=1),
@@ -98,7 +100,7 @@ result_object = Table("result_object", metadata,
     Column("sop_class_uid", String, nullable=False), Column("sop_uid", String, nullable=False, unique=True),
     Column("series_uid", String, nullable=False), Column("study_uid", String, nullable=False),
     Column("path", String, nullable=False), Column("digest", String, nullable=False), Column("bytes", Integer, nullable=False),
-    Column("made_at", String, nullable=False),
+    Column("made_at", String, nullable=False), Column("deleted_at", String),  # when retention let the file go
     UniqueConstraint("revision_id", "sop_class_uid"))
 
 # One row per result (kind) of a revision and destination; `object_id` names the class that the destination took.
@@ -133,3 +135,4 @@ audit_record = Table("audit_record", metadata,
     Column("details", Text, nullable=False), Column("mac", String, nullable=False))
 
 Index("ix_revision_open", revision.c.outcome, revision.c.id)
+Index("ix_series_kept", series.c.emptied_at, series.c.last_at)

@@ -76,9 +76,12 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False, quiet: Quie
     """Walk the chain; exit 1 and name the first record that does not hold."""
     report = open_log(config).verify()
     if as_json:
-        print_json({"ok": report.ok, "records": report.records, "first_bad_seq": report.first_bad_seq, "problem": report.problem})
+        print_json({"ok": report.ok, "records": report.records, "first_bad_seq": report.first_bad_seq, "problem": report.problem,
+                    "restored": [vars(r) for r in report.restored]})
     elif report.ok and not quiet:
         print(f"audit log: {report.records} records, the chain holds")
+        for r in report.restored:
+            print(f"record {r.seq} ({r.at}) put a backup in the place of the log: {r.missing} records that were written after that backup are not in it")
     elif not report.ok:
         print(f"audit log: {report.problem} ({report.records} records before it hold)")
     if not report.ok:

@@ -49,8 +49,8 @@ def command(
             print_table(f"deliver.mode: shadow kept {len(kept)} objects back; with live, mediqa delivery retry --destination NAME sends them",
                         columns, [[k[c] for c in columns] for k in kept], ("score",))
         return
-    rows = [configuration(settings), port(settings), *tls(settings), disk(settings), database(settings), *access(settings), *waits(settings), model(settings),
-            *destinations(settings), *unserved_callers(settings), mode(settings)]
+    rows = [configuration(settings), port(settings), *tls(settings), disk(settings), retention(settings), database(settings), *backups(settings),
+            *access(settings), *waits(settings), model(settings), *destinations(settings), *unserved_callers(settings), mode(settings)]
     if json:
         print_json({"ok": not any(r.state == BAD for r in rows), "checks": [r.to_json() for r in rows]})
     elif quiet:
@@ -131,6 +131,14 @@ def disk(settings: Any) -> Row:
     return Row("disk", NOTE if free < 2 * settings.reserve_bytes else OK, text)
 
 
+def retention(settings: Any) -> Row:
+    """What is deleted, and when."""
+    storage = settings.storage
+    rules = [f"{storage.keep_days:g} days after the last of a series came"] if storage.keep_days else []
+    rules += [f"oldest series first until {storage.keep_free} are free"] if settings.keep_free_bytes else []
+    return Row("retention", OK, f"received files are deleted {' and '.join(rules)}; results stay" if rules else "received files are never deleted")
+
+
 def database(settings: Any) -> Row:
     """Whether the database opens; a missing SQLite file is made at the first start."""
     target = settings.database_target
@@ -144,6 +152,22 @@ def database(settings: Any) -> Row:
         where = target if isinstance(target, Path) else "the configured database"
         return Row("database", BAD, f"{where} cannot be read, check the key database, its server and its rights")
     return Row("database", OK, f"{count} series")
+
+
+def backups(settings: Any) -> list[Row]:
+    """The newest scheduled copy of the database, and whether the next one can be made."""
+    from node.backups import NAME
+
+    folder = settings.backup_folder
+    if folder is None:
+        return []
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        return [Row("backup", BAD, f"storage.backup: {folder} cannot be written, write a folder that the node may write")]
+    found = sorted(p for p in folder.glob("node-*.db") if NAME.fullmatch(p.name))
+    if not found:
+        return [Row("backup", NOTE, f"{folder}: no copy yet, one is made each day at 01:17 UTC")]
+    days = (time.time() - found[-1].stat().st_mtime) / 86400
+    return [Row("backup", OK if days < 2 else NOTE, f"{folder}: {len(found)} of its copies, the newest is {days:.1f} days old")]
 
 
 def access(settings: Any) -> list[Row]:

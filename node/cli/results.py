@@ -48,6 +48,6 @@ def command(config: ConfigOption = None,
         shown = [[r["ended_at"][:19].replace("T", " "), r["modality"], r["region"], r["station"], r["description"],
                   r["end"] if r["reason"] is None else f"{r['end']}/{r['reason']}",
                   "" if r["score"] is None else f"{r['score']:.1f}", "" if r["low"] is None else f"{r['low']:.0f} to {r['high']:.0f}",
-                  r["verdict"], r["series_uid"]] for r in rows]
+                  f"{r['verdict']} (withdrawn)" if r["retracted_at"] else r["verdict"], r["series_uid"]] for r in rows]
         print_table("", ["ended (UTC)", "modality", "region", "station", "description", "end", "score", "90 % interval", "verdict",
                          "series"], shown, numeric=("score",))

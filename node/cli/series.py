@@ -1,4 +1,4 @@
-"""`mediqa series list|show|complete|rescore`: the state of series. A word of the operator is a row; the worker reads it."""
+"""`mediqa series list|show|complete|rescore|retract`: the state of series. A word of the operator is a row; the worker reads it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from node.cli.output import ConfigOption, JsonOption, QuietOption, fail, load_config, print_json, print_table
+from node.cli.output import WRONG_USE, ConfigOption, JsonOption, QuietOption, fail, load_config, print_json, print_table, printable
 
-app = typer.Typer(add_completion=False, help="State of series: list, show, complete, rescore.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="State of series: list, show, complete, rescore, retract.", no_args_is_help=True)
 
 UidArgument = Annotated[str, typer.Argument(metavar="UID", help="Series Instance UID.")]
 
@@ -17,13 +17,18 @@ LIST = """
 select s.series_uid, s.study_uid, s.modality, s.description, s.calling_ae, s.state, s.revision, s.last_at, r.outcome as "end", r.reason,
        r.score, r.low, r.high, r.verdict, r.completed_by, r.missing,
        (select count(*) from instance i where i.series_id = s.id and i.current = 1) as instances,
-       (select count(*) from instance i where i.series_id = s.id and i.arrival = 'conflict') as conflicts
+       (select count(*) from instance i where i.series_id = s.id and i.arrival = 'conflict') as conflicts,
+       (select count(*) from instance i where i.series_id = s.id and i.current = 1 and i.deleted_at is not null) as deleted
 from series s left join revision r on r.series_id = s.id and r.number = s.revision
 """
 REVISIONS = """
 select r.number as revision, r.completed_at, r.completed_by, r.purpose, r.instances, r.missing, r.outcome as "end", r.reason, r.ended_at,
        r.region, r.score, r.low, r.high, r.verdict, r.model_profile, r.model_version, r.device, r.total_seconds, r.attempt
 from revision r join series s on s.id = r.series_id where s.series_uid = :uid order by r.number
+"""
+DELETED = """
+select count(*) as n from instance i join series s on s.id = i.series_id
+where s.series_uid = :uid and i.current = 1 and i.deleted_at is not null
 """
 DELIVERIES = """
 select revision, kind, destination, state, tries, last_answer, next_try_at from deliveries where series_uid = :uid order by delivery_id
@@ -83,8 +88,9 @@ def show(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = Fa
     if quiet:
         return
     for r in found:
-        print_table(r["series_uid"], ["study", "modality", "description", "from", "instances", "conflicts", "state"],
-                    [[r["study_uid"], r["modality"], r["description"], r["calling_ae"], r["instances"], r["conflicts"], r["state"]]])
+        print_table(r["series_uid"], ["study", "modality", "description", "from", "instances", "deleted", "conflicts", "state"],
+                    [[r["study_uid"], r["modality"], r["description"], r["calling_ae"], r["instances"], r["deleted"] or "", r["conflicts"],
+                      r["state"]]])
     print_table("revisions", ["revision", "completed", "by", "instances", "missing", "end", "quality", "model"],
                 [[r["revision"], r["completed_at"], r["completed_by"], r["instances"], r["missing"], _end(r), _quality(r),
                   " ".join(filter(None, (r["model_profile"], r["model_version"])))] for r in revisions], numeric=("instances", "missing"))
@@ -105,7 +111,36 @@ def rescore(uid: UidArgument, config: ConfigOption = None, as_json: JsonOption =
     _speak(uid, "rescore", config, as_json, quiet)
 
 
-def _speak(uid: str, word: str, config: Path | None, as_json: bool, quiet: bool) -> None:
+@app.command()
+def retract(
+    uid: UidArgument, config: ConfigOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why, in up to 200 characters: stands in report and picture, not in the audit log.")] = "",
+) -> None:
+    """Withdraw the result of a series: report and picture that say so replace it where it was sent; only a rescore gives a number again."""
+    from node.retraction import LONGEST
+
+    words = printable(" ".join(reason.split()))
+    if len(words) > LONGEST:
+        fail(f"--reason: {len(words)} characters, write at most {LONGEST}", WRONG_USE)
+    _speak(uid, "retract", config, as_json, quiet, words)
+
+
+def _refusal(conn: Any, uid: str, word: str) -> str:
+    """Why the word cannot be given, "" when it can."""
+    import sqlalchemy as sa
+
+    if word == "retract":
+        from node.retraction import refusal
+
+        return refusal(conn, uid)
+    waiting = conn.execute(sa.text("select operator_word from series where series_uid = :uid and operator_word = 'retract'"), {"uid": uid}).scalar()
+    if waiting:
+        return f"the word retract about {uid} waits for the worker, which must be running"
+    gone = conn.execute(sa.text(DELETED), {"uid": uid}).scalar() if word == "rescore" else 0
+    return f"{gone} instances of {uid} were deleted by retention; send the series again, then have it scored" if gone else ""
+
+
+def _speak(uid: str, word: str, config: Path | None, as_json: bool, quiet: bool, text: str | None = None) -> None:
     from storage.audit_log import AuditKeyError, AuditLog
     from storage.index import operator_word
 
@@ -115,9 +150,12 @@ def _speak(uid: str, word: str, config: Path | None, as_json: bool, quiet: bool)
     except AuditKeyError as error:
         fail(str(error))
     with engine.begin() as conn:
-        count = operator_word(conn, uid, word)
+        refused = _refusal(conn, uid, word)
+        count = 0 if refused else operator_word(conn, uid, word, text)
         if count:
-            audit.append(conn, f"operator-{word}", "operator", series_uid=uid)
+            audit.append(conn, f"operator-{word}", "operator", series_uid=uid, reason_given=None if text is None else bool(text))
+    if refused:
+        fail(refused)
     if not count:
         fail(f"no series {uid} is known here")
     if as_json:

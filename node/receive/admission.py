@@ -73,7 +73,7 @@ def judge_header(command: Command, header: Header | None) -> Refusal | None:
 
 
 def judge_space(free: int, reserve: int) -> Refusal | None:
-    """Below the reserve nothing is taken, so that what is here can still be finished. Bytes."""
+    """Below the reserve nothing is taken, so that database and results of what is here still find room. `free` when it is written, in bytes."""
     return Refusal(Status.OUT_OF_RESOURCES, "free space is below the reserve") if free < reserve else None
 
 

@@ -66,17 +66,20 @@ class Keeper:
         again, digest = bool(versions), spool.digest
         for version in versions:
             if (version.digest, version.study_uid, version.series_uid) == (digest, header.study_uid, header.series_uid):
-                if self._store.path(version.path).is_file():
+                if version.deleted_at is None and self._store.path(version.path).is_file():
                     return True
-                again = "-" in Path(version.path).name  # the file was lost: put it back under the name that the row has
+                again = "-" in Path(version.path).name  # lost, or deleted by retention: put it back under the name that the row has
         part = spool.part
         spool.prove()
         relative = part.place(header.study_uid, header.series_uid, header.sop_uid, digest, again)
         spool.part = None
 
         def fact(conn: sa.Connection) -> index.Admission:
-            return index.admit(conn, received_instance(
+            admission = index.admit(conn, received_instance(
                 header, transfer_syntax=syntax, digest=digest, size=spool.size, path=relative, calling_ae=session.calling_ae,
                 association_id=session.id, own=own_result(header, known_results(conn, self._device_uid))))
+            if admission.kind == "restored" and not self._store.path(relative).is_file():
+                raise RuntimeError("retention deleted the file while the same instance came again")  # nothing is acknowledged
+            return admission
 
         return self._group.commit(relative, fact).kind == "duplicate"

@@ -31,5 +31,5 @@ ADDRESSES = 4
 BACKLOG = 1024
 SEND_BUFFER = 65536
 """Bytes of answers that the system holds for a peer; each is a few hundred."""
-SPACE_EVERY = 64 * 2**20
-"""Bytes between two looks at the free space while an object arrives."""
+SPACE_EVERY = 2**20
+"""Bytes between two looks at the free space while an object arrives; so much must be free above the reserve."""

@@ -48,7 +48,7 @@ class Receiver:
         self.config = config
         self._engine, self._store, self._audit, self._start_id, self._tls = engine, store, audit, start_id, tls
         self._keeper = Keeper(engine, store, device_uid)
-        self._folders = _apart(store.root, engine.url)
+        self._folders = _apart(store.root, config.data_folder, engine.url)
         self._room = Room(store, config.reserve_bytes, config.receive.max_object_mb * 2**20, self._free)
         self._rules = CallingRules(config.receive)
         self._sessions = Sessions()
@@ -145,7 +145,7 @@ class Receiver:
         return refusal.status, refusal.comment
 
     def _free(self) -> int:
-        """Free bytes where objects and, if it is a file, the database lie."""
+        """Free bytes where objects, results and, if it is a file, the database lie: of the fullest file system."""
         return min(stat.f_bavail * stat.f_frsize for stat in map(os.statvfs, self._folders))
 
     def _audit_refusal(self, session: Session, refusal: Refusal, sop_uid: str) -> None:
@@ -189,7 +189,7 @@ class Receiver:
             event(log, f"{what} cannot be recorded", logging.ERROR, error)
 
 
-def _apart(root: Path, url: sa.URL) -> list[Path]:
-    """A folder of each file system that reception fills: that of the objects and, if it is a file, of the database."""
-    database = Path(url.database or ".").parent if url.get_backend_name() == "sqlite" else root
-    return [root] if database.stat().st_dev == root.stat().st_dev else [root, database]
+def _apart(root: Path, data_folder: Path, url: sa.URL) -> list[Path]:
+    """A folder of each file system that the node fills: objects, results and, if it is a file, the database."""
+    folders = [root, data_folder, *([Path(url.database or ".").parent] if url.get_backend_name() == "sqlite" else [])]
+    return list({folder.stat().st_dev: folder for folder in folders}.values())

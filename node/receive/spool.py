@@ -65,7 +65,7 @@ class Spool:
         if self.refusal is not None or not more:
             return
         try:
-            self.refusal = judge_size(self.size, self._room.limit) or self._space()
+            self.refusal = judge_size(self.size, self._room.limit) or self._space(more)
             if self.refusal is None:
                 self._digest.update(pieces)
                 if self.part is None:
@@ -80,11 +80,11 @@ class Spool:
         if self.refusal is not None:
             self.discard()
 
-    def _space(self) -> Refusal | None:
+    def _space(self, more: int) -> Refusal | None:
         if self.part is not None and self.size - self._checked < SPACE_EVERY:
             return None
         self._checked = self.size
-        return judge_space(self._room.free(), self._room.reserve)
+        return judge_space(self._room.free() - more - SPACE_EVERY, self._room.reserve)
 
     def refuse(self, error: BaseException) -> None:
         """Our own failure becomes the answer."""

@@ -1,15 +1,18 @@
-"""The document around a content tree, the same for every SR class (PS3.3 A.35): flags, evidence, predecessors."""
+"""The document around a content tree, the same for every SR class (PS3.3 A.35): flags, evidence, predecessors; and what a stored one says of its source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pydicom
 from pydicom.dataset import Dataset
 
 from node.report.common import finish, put_series
 from node.report.context import RenderContext
-from node.report.source_header import SourceHeader, put_identity
+from node.report.source_header import SourceHeader, put_identity, read_source_header
 
 
 def sr_document(root: Dataset, source: SourceHeader, context: RenderContext, sop_class_uid: str, sop_uid: str, series_uid: str,
@@ -49,3 +52,18 @@ def _by_study(instances: Iterable[tuple[str, str, str, str]]) -> list[Dataset]:
             study.ReferencedSeriesSequence.append(one)
         found.append(study)
     return found
+
+
+def source_of_report(file: Path, assumed_charset: str = "iso8859-1", policy: str = "source") -> SourceHeader:
+    """What `read_source_header` would say, from a report of ours: for a series whose files are gone. The evidence has no rows and columns."""
+    found = read_source_header([file], assumed_charset, policy)
+    report = pydicom.dcmread(file, stop_before_pixels=True)
+    evidence = []
+    for study in report.CurrentRequestedProcedureEvidenceSequence:
+        for series in study.ReferencedSeriesSequence:
+            for instance in series.ReferencedSOPSequence:
+                ds = Dataset()
+                ds.SOPClassUID, ds.SOPInstanceUID = instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID
+                ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.Modality = series.SeriesInstanceUID, study.StudyInstanceUID, ""
+                evidence.append(ds)
+    return replace(found, evidence=evidence)

@@ -9,8 +9,9 @@ from node.report import overlay_words as words
 from node.report.context import RenderContext
 from node.report.overlay_canvas import BACKGROUND, DATA, LEFT, LINE, MUTED, PANEL, RIGHT, SIZE, TEXT, VERDICT_COLOURS, Canvas, Colour
 from node.report.overlay_thumbs import draw_thumbs, picture
+from node.report.overlay_withdrawn import draw_withdrawn
 from qa_engine.assessment import Assessment
-from qa_engine.outcome import sentence
+from qa_engine.outcome import Reason, sentence
 
 WORD_X = 470
 TOP, SIDE = 258, 416
@@ -23,6 +24,11 @@ FOOT = 972
 def draw_overlay(a: Assessment, context: RenderContext) -> Canvas:
     """The picture with the record of its texts."""
     canvas = Canvas()
+    if a.reason is Reason.RETRACTED:
+        draw_withdrawn(canvas, a)
+        _what(canvas, a)
+        _foot(canvas, a, context)
+        return canvas
     colour = VERDICT_COLOURS[a.verdict]
     canvas.rectangle((0, 0, SIZE - 1, 9), fill=colour)
     canvas.badge(LEFT, 24, 148, a.verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,24 @@ def test_tls_files(tmp_path: Path) -> None:
     broken = settings.model_copy(update={"receive": settings.receive.model_copy(update={"tls": Tls(certificate="absent.pem")})})
     [row] = check.tls(broken)
     assert (row.state, "receive.tls.certificate" in row.text) == (check.BAD, True)
+
+
+def test_retention_and_backups_are_told(tmp_path: Path) -> None:
+    def rows(storage: str) -> dict[str, tuple[str, str]]:
+        config = tmp_path / "config.yaml"
+        config.write_text(f"node: {{data: data}}\nreceive: {{host: 127.0.0.1, port: 0}}\nstorage: {{reserve: 1 KiB, {storage}}}\ndestinations: []\n")
+        done = CliRunner().invoke(app, ["check", "--json", "-c", str(config)])
+        return {c["check"]: (c["state"], c["text"]) for c in json.loads(done.stdout)["checks"]}
+
+    told = rows("durability: os")
+    assert told["retention"] == ("ok", "received files are never deleted") and "backup" not in told
+    told = rows("keep_days: 30, keep_free: 5 GiB, backup: copies")
+    assert "30 days after" in told["retention"][1] and "oldest series first until 5 GiB are free" in told["retention"][1]
+    assert told["backup"][0] == "note" and "no copy yet" in told["backup"][1]
+    (tmp_path / "copies").mkdir()
+    copy = tmp_path / "copies" / "node-20260101T011700Z.db"
+    copy.write_text("")
+    assert rows("backup: copies")["backup"] == ("ok", f"{tmp_path / 'copies'}: 1 of its copies, the newest is 0.0 days old")
+    os.utime(copy, (0, 0))
+    assert rows("backup: copies")["backup"][0] == "note"
+    assert rows("backup: config.yaml")["backup"][0] == "failed"

@@ -41,7 +41,7 @@ NO_JSON = {"serve", "audit export", "train simulate"}
 """serve logs JSON lines, audit export writes JSON lines, train simulate writes files."""
 NO_QUIET = {"audit export", "train evaluate", "train region", "train envelope"}
 """Their output is all that they are for."""
-STATE = ("series list", f"series show {UID}", f"series complete {UID}", f"series rescore {UID}", "delivery list", "delivery retry 1",
+STATE = ("series list", f"series show {UID}", f"series complete {UID}", f"series rescore {UID}", f"series retract {UID}", "delivery list", "delivery retry 1",
          "delivery drop 1", "results", "audit list", "audit verify", "audit export")
 """Commands that ask the database of a node."""
 
@@ -109,10 +109,10 @@ def test_wrong_use_is_one_line_and_two(args: str) -> None:
     assert said.startswith("mediqa: ")
 
 
-@pytest.mark.parametrize("words", [w for w in VERBS if w.split()[0] in ("serve", "check", "score", "series", "delivery", "audit", "results")])
+@pytest.mark.parametrize("words", [w for w in VERBS if w.split()[0] in ("serve", "check", "score", "series", "delivery", "audit", "backup", "results")])
 def test_wrong_configuration_is_one_line_and_two(words: str, tmp_path: Path) -> None:
-    more = {"series show": [UID], "series complete": [UID], "series rescore": [UID], "delivery retry": ["1"], "delivery drop": ["1"],
-            "score": [str(tmp_path)]}.get(words, [])
+    more = {"series show": [UID], "series complete": [UID], "series rescore": [UID], "series retract": [UID], "delivery retry": ["1"], "delivery drop": ["1"],
+            "score": [str(tmp_path)], "backup restore": ["none.db"]}.get(words, [])
     file = tmp_path / "config.yaml"
     file.write_text("node: {data: data}\nrecieve: {port: 1}\n", encoding="utf-8")
     said = one_line(2, *words.split(), *more, "-c", str(file))

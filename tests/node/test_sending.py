@@ -191,13 +191,14 @@ def test_a_dripping_answer_has_its_time(small: Path, monkeypatch: pytest.MonkeyP
     assert answer.kind is Kind.NO_RESPONSE and answer.comment == module.NO_PROGRESS and time.monotonic() - began < 10
 
 
-def test_an_answer_without_end_has_its_size(small: Path) -> None:
+@pytest.mark.parametrize(("fragment", "told"), [(b"", "too small"), (bytes(1000), "without end")])
+def test_an_answer_without_end_has_its_size(small: Path, fragment: bytes, told: str) -> None:
     def floods(accepted: Accepted, _message: Message) -> None:
         while True:
-            accepted.send(data_pdu(*[pdv(1, b"", True, False)] * 500))
+            accepted.send(data_pdu(*[pdv(1, fragment, True, False)] * 10))
 
     answer, _, _ = once(floods, small)
-    assert answer.kind is Kind.NO_RESPONSE and "without end" in answer.comment
+    assert answer.kind is Kind.NO_RESPONSE and told in answer.comment
 
 
 def test_a_peer_that_stops_reading_has_its_time(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_command_finds_and_names_one_row(engine: sa.Engine, log: AuditLog, c
 
 def test_the_command_says_so_in_json(engine: sa.Engine, log: AuditLog, mediqa: Mediqa) -> None:
     fill(engine, log)
-    assert json.loads(mediqa("verify", "--json").stdout) == {"ok": True, "records": N, "first_bad_seq": None, "problem": ""}
+    assert json.loads(mediqa("verify", "--json").stdout) == {"ok": True, "records": N, "first_bad_seq": None, "problem": "", "restored": []}
     raw(engine, *TAMPERING["insert in between"][0])
     done = mediqa("verify", "--json")
     said = json.loads(done.stdout)

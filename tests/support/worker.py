@@ -21,6 +21,7 @@ import pydicom
 
 POINTS = ("before-assess", "in-assess", "after-assess", "in-render", "after-render", "before-report", "after-report",
           "before-send", "first-byte", "after-send")
+RETENTION_POINTS = ("before-delete", "in-delete", "after-delete")
 
 
 def kill_at(point: str) -> None:
@@ -50,16 +51,18 @@ def assess(files: Any) -> Any:
 
 def renderer(place: Any, policy: Any) -> Callable[..., Any]:
     """Objects whose UIDs derive from what was assessed, as the report's do."""
-    from node.reporting import Kept, Rendering
+    from node.reporting import Kept, Rendering, retractions
     from node.workplace import SR_CLASSES
     from storage import index
     from tests.support.small_objects import SC, image
 
     def render(row: Any, versions: Any, assessment: Any) -> Rendering:
-        assert assessment.pictures
+        assert bool(assessment.pictures) == (assessment.reason is None)
+        with place.reader.connect() as conn:
+            said = "" if assessment.reason is None and not retractions(conn, row) else f"/{assessment.reason}/{retractions(conn, row)}"
         kept = []
         for kind, sop_class in [("sc", SC), *(("sr", uid) for uid in SR_CLASSES.values())]:
-            key = f"{row.series_uid}/{row.content_digest}/{sop_class}"
+            key = f"{row.series_uid}/{row.content_digest}/{sop_class}{said}"
             ds = image(sop_class, study=row.study_uid, sop="2.25." + str(int(hashlib.sha256(key.encode()).hexdigest()[:30], 16)),
                        series="2.25." + str(int(hashlib.sha256((row.series_uid + kind).encode()).hexdigest()[:30], 16)))
             out = BytesIO()
@@ -81,12 +84,14 @@ def main() -> int:
     import node.build
     import node.deliver.attempt
     import node.reporting
+    import node.retention
     import node.steps
     import node.workflow
     from node import worker
+    from storage import objects
 
     steps, attempt = node.steps.RevisionSteps, node.deliver.attempt
-    real_assess, real_report, real_offer = steps.assess, steps.report, attempt.offer
+    real_assess, real_report, real_offer, real_remove = steps.assess, steps.report, attempt.offer, objects.ObjectStore.remove
 
     def stepped(name: str, real: Any) -> Any:
         def run(self: Any, revision_id: int) -> None:
@@ -104,8 +109,18 @@ def main() -> int:
         kill_at("after-send")
         return done
 
+    def removed(self: Any, relatives: Any) -> None:
+        paths = list(relatives)
+        kill_at("before-delete")
+        real_remove(self, paths[:1])
+        kill_at("in-delete")
+        real_remove(self, paths[1:])
+        kill_at("after-delete")
+
     steps.assess, steps.report, attempt.offer = stepped("assess", real_assess), stepped("report", real_report), offered
+    objects.ObjectStore.remove = removed
     worker.TICK = 0.1  # the pace of the loops is no part of what is tested here
+    node.retention.LOOK_EVERY = 0.2
     node.workflow.WorkflowEngine = partial(node.workflow.WorkflowEngine, polling_seconds=0.1)
     node.build.assess_with = lambda config: assess
     node.reporting.renderer = renderer
