@@ -19,6 +19,7 @@ RESTART_SECONDS = 0.3
 LAST_WAIT = 1.0
 """Longest wait of the supervisor before it starts a child again: 30 s in the product, where nobody kills a child each few seconds."""
 SERVE = f"import node.serve; node.serve.LAST_WAIT = {LAST_WAIT}; from node.cli import main; main()"
+READY = {"receiver": b'"message": "listening"', "worker": b'"message": "worker runs"'}
 WORDS = {"receiver": "node.receive", "worker": "node.worker", "decoder": "qa_engine.decoder_process"}
 
 
@@ -32,6 +33,7 @@ class ChaosNode(NodeUnderTest):
             "MEDIQA_DELIVER__TIMEOUT": str(patience), **environment})
         self.log = log
         self.starts = 0
+        self._read, self._ready = 0, {"receiver": 0, "worker": 0}
         self._keep, self._thread = threading.Event(), threading.Thread(target=self._manage, name="service-manager", daemon=True)
 
     def start(self) -> None:
@@ -48,7 +50,7 @@ class ChaosNode(NodeUnderTest):
                 self.starts += 1
                 with self.log.open("ab") as log:
                     self.process = subprocess.Popen([sys.executable, "-c", SERVE, "serve", "-c", str(self.config)], cwd=ROOT, stdout=log,
-                                                    stderr=log, env=environment)
+                                                    stderr=log, env=environment, start_new_session=True)
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -63,22 +65,38 @@ class ChaosNode(NodeUnderTest):
                 self.kill_all()
                 raise
 
-    def kill(self, what: str) -> int:
-        """kill -9 of supervisor, receiver, worker or decoder; its process id, 0 where none runs."""
+    def kill(self, what: str, starting: bool = True) -> str:
+        """kill -9 of supervisor, receiver, worker or decoder: "killed", "absent", or "starts" where that one is not ready and `starting` is not meant."""
         supervisor = self.process
         if supervisor is None or supervisor.poll() is not None:
-            return 0
+            return "absent"
+        if not starting and not self._is_ready(what):
+            return "starts"
         if what == "supervisor":
             supervisor.kill()
-            return supervisor.pid
-        try:
-            target = self.member(WORDS[what])
-            if target is None:
-                return 0
-            target.kill()
-        except psutil.Error:
-            return 0  # it ended by itself
-        return target.pid
+        else:
+            try:
+                target = self.member(WORDS[what])
+                if target is None:
+                    return "absent"
+                target.kill()
+            except psutil.Error:
+                return "absent"  # it ended by itself
+        for child in ("receiver", "worker") if what == "supervisor" else (what,):
+            self._ready[child] = 0
+        return "killed"
+
+    def _is_ready(self, what: str) -> bool:
+        """Whether it has said so since it was killed last, by the log; a decoder is ready when it is there."""
+        with self.log.open("rb") as log:
+            log.seek(self._read)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                for child, word in READY.items():
+                    self._ready[child] += word in line
+        return what == "decoder" or all(self._ready[c] for c in (READY if what == "supervisor" else (what,)))
 
 
 class Disk:

@@ -47,7 +47,7 @@ class Plan:
     folder: Path
     seed: int = 1
     kills: int = 1000
-    minutes: float = 24 * 60.0
+    minutes: float = float("inf")
     gap: float = 2.5
     fault_gap: float = 15.0
     backlog: int = 40
@@ -181,8 +181,8 @@ def _figures(plan: Plan, node: ChaosNode, truth: Truth, hands: Hands, pacs: list
 def main(arguments: list[str] | None = None) -> int:
     """0 when everything held."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--minutes", type=float, default=24 * 60.0)
+    parser.add_argument("--kills", type=int, default=None, help="ends after so many; default: 1000, without end where minutes are given")
+    parser.add_argument("--minutes", type=float, default=None, help="ends after so many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gap", type=float, default=2.5, help="mean seconds between kills")
     parser.add_argument("--fault-gap", type=float, default=15.0, help="mean seconds between other faults")
@@ -190,7 +190,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=None, help="kept; default: a new one below the system's temporary folder")
     options = parser.parse_args(arguments)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="mediqa-chaos-"))
-    done = run(Plan(folder, options.seed, options.kills, options.minutes, options.gap, options.fault_gap, megabytes=options.megabytes,
+    kills = options.kills or (1000 if options.minutes is None else sys.maxsize)
+    done = run(Plan(folder, options.seed, kills, options.minutes or float("inf"), options.gap, options.fault_gap, megabytes=options.megabytes,
                     say=lambda line: print(line, flush=True)))
     width = max(map(len, done.figures))
     for name, value in done.figures.items():

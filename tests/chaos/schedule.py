@@ -42,7 +42,7 @@ def kills(seed: int, gap: float) -> Iterator[Event]:
     while True:
         at += min(dice.expovariate(1 / gap), 4 * gap)
         weights = STORM_WEIGHTS if at % MINUTE < CALM else CALM_WEIGHTS
-        yield Event(at, "kill", dice.choices(list(weights), list(weights.values()))[0])
+        yield Event(at, "kill", dice.choices(list(weights), list(weights.values()))[0], amount=dice.random())
 
 
 def faults(seed: int, gap: float, kinds: tuple[str, ...]) -> Iterator[Event]:

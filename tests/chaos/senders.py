@@ -24,8 +24,8 @@ from tests.chaos.truth import Instance, Series, Truth
 from tests.support.node import ROOT
 
 CALLING, CALLED = "SENDER", "MEDIQA"
-PAUSE = 0.05
-"""Seconds between two tries."""
+PAUSE, LONG_PAUSE = 0.05, 0.5
+"""Seconds between two tries, and between two duplicates while the node has much to do."""
 SECONDS = 60
 """For one call of a sender; the node may be stopped, its database locked."""
 SUMMARY = re.compile(r"with status SUCCESS\s*: (\d+)")
@@ -71,11 +71,9 @@ class Sender(threading.Thread):
 
     def _again(self) -> None:
         """What was acknowledged once is sent once more: duplicates change nothing."""
-        if self._old is None:
-            time.sleep(PAUSE)
-            return
-        self._call(self._old, list(self._old.instances))
-        time.sleep(PAUSE)
+        if self._old is not None:
+            self._call(self._old, list(self._old.instances))
+        self._over.wait(LONG_PAUSE)
 
     def _call(self, series: Series, instances: list[Instance]) -> None:
         self.calls += 1

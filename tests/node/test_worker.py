@@ -268,6 +268,52 @@ def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
     assert bench.wait_rows(ENDED, 2)[1]["outcome"] == "assessed"
 
 
+def test_a_clock_that_stepped_while_no_worker_ran_moves_due_times(bench: Bench, pacs: ScriptedPacs) -> None:
+    """Killed, then the clock went back nine hours: what was due in a second must not wait for nine hours."""
+    pacs.stop()
+    bench.put_series()
+    bench.start()
+    bench.wait_rows("select * from destination where failures > 0")
+    bench.kill()
+    [kept] = bench.rows("select value from node_fact where name like 'clock-offset %'")
+    boot_id, offset = kept["value"].split(" ")
+    bench.write("update node_fact set value = :v where name like 'clock-offset %'", v=f"{boot_id} {float(offset) + 9 * 3600:.3f}")
+    ledger_times = (("delivery", "next_try_at"), ("delivery", "made_at"), ("destination", "held_until"))
+    for table, column in ledger_times:  # as the worker wrote them by the clock of then
+        bench.write(f"update {table} set {column} = strftime('%Y-%m-%dT%H:%M:%f000Z', {column}, '+9 hours')")
+    pacs.start()
+    bench.start()
+    bench.wait_rows(DELIVERED, 2)
+    [step] = bench.rows("select details from audit where event = 'clock-step'")
+    assert json.loads(step["details"])["seconds"] == pytest.approx(-9 * 3600, abs=5)
+    assert all(r["made_at"] <= r["ended_at"] for r in bench.rows(DELIVERED))
+
+
+def test_due_times_beyond_every_wait_are_due_now(bench: Bench, pacs: ScriptedPacs) -> None:
+    """The clock was wrong before a boot: no offset tells how far, but no rule sets such times."""
+    pacs.stop()
+    bench.put_series()
+    bench.start()
+    bench.wait_rows("select * from destination where failures > 0")
+    bench.kill()
+    bench.write("delete from node_fact where name like 'clock-offset %'")
+    bench.write("update delivery set next_try_at = '2199-01-01T00:00:00.000000Z'")
+    bench.write("update destination set held_until = '2199-01-01T00:00:00.000000Z'")
+    pacs.start()
+    bench.start()
+    bench.wait_rows(DELIVERED, 2)
+
+
+def test_what_a_killed_worker_left_half_written_is_swept(bench: Bench, pacs: ScriptedPacs) -> None:
+    data = bench.config.data_folder
+    left = [data / "results" / "parts" / "1-0-aa.part", data / "pictures" / "9.npz.part"]
+    for part in left:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(b"half")
+    bench.start()
+    wait_for(lambda: not any(part.exists() for part in left), 30, bench.tail())
+
+
 def test_sigterm_drains(bench: Bench) -> None:
     bench.put_series()
     bench.start(ASSESS_SECONDS="2")
