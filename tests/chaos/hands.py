@@ -43,10 +43,10 @@ class Hands:
         """Begin a fault; a kill is done at once."""
         what = f"{event.kind} {event.what}"
         if event.kind == "kill":
-            how = self.node.kill(event.what, event.amount < STARTING)
-            if how != "killed":
-                self.done[f"put off: {event.what} {how}"] += 1
+            hit = self._kill(event)
+            if not hit:
                 return
+            what = f"kill {hit}"
         elif event.kind == "pacs":
             pacs = self.pacs[int(event.amount) % len(self.pacs)]
             pacs.be(event.what)
@@ -62,7 +62,7 @@ class Hands:
             hours = event.amount if abs(self.clock.seconds / 3600 + event.amount) <= 20 else -event.amount
             self.clock.step(hours)
             what += f" {hours:+g} h"
-        self.done[f"{event.kind} {event.what}"] += 1
+        self.done[what if event.kind == "kill" else f"{event.kind} {event.what}"] += 1
         self.moments.append((self.since(), what + (f" for {event.seconds} s" if event.seconds else "")))
 
     def tidy(self, all_of_it: bool = False) -> None:
@@ -78,6 +78,14 @@ class Hands:
 
     def kills(self) -> int:
         return sum(n for what, n in self.done.items() if what.startswith("kill "))
+
+    def _kill(self, event: Event) -> str:
+        """Whom it hit, "" for nobody: where the one that was meant is absent or still starts, the receiver is hit, if that is ready."""
+        how = self.node.kill(event.what, event.amount < STARTING)
+        if how == "killed":
+            return event.what
+        self.done[f"put off: {event.what} {how}"] += 1
+        return "receiver" if event.what != "receiver" and self.node.kill("receiver", starting=False) == "killed" else ""
 
     def _later(self, event: Event, undo: Callable[[], Any]) -> None:
         self._undo.append((self.since() + event.seconds, undo))

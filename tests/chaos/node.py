@@ -70,7 +70,7 @@ class ChaosNode(NodeUnderTest):
         supervisor = self.process
         if supervisor is None or supervisor.poll() is not None:
             return "absent"
-        if not starting and not self._is_ready(what):
+        if not starting and not self.is_ready(what):
             return "starts"
         if what == "supervisor":
             supervisor.kill()
@@ -86,7 +86,7 @@ class ChaosNode(NodeUnderTest):
             self._ready[child] = 0
         return "killed"
 
-    def _is_ready(self, what: str) -> bool:
+    def is_ready(self, what: str) -> bool:
         """Whether it has said so since it was killed last, by the log; a decoder is ready when it is there."""
         with self.log.open("rb") as log:
             log.seek(self._read)
@@ -114,12 +114,17 @@ class Disk:
             self.why_not = done.stderr.strip() if done.returncode else ""
 
     def fill(self, left: int) -> None:
-        """A file takes all room but `left` bytes."""
-        stat = os.statvfs(self.folder)
-        size = stat.f_bavail * stat.f_frsize - left
+        """A file takes all room but `left` bytes; the node writes meanwhile, so it may be a little less."""
         with self._filler.open("wb") as file:
-            if size > 0:
-                os.posix_fallocate(file.fileno(), 0, size)
+            stat = os.statvfs(self.folder)
+            size = stat.f_bavail * stat.f_frsize - left
+            for _ in range(10):
+                if size <= 0:
+                    return
+                try:
+                    return os.posix_fallocate(file.fileno(), 0, size)
+                except OSError:
+                    size -= 2**20
 
     def clear(self) -> None:
         self._filler.unlink(missing_ok=True)
