@@ -13,7 +13,7 @@ from tests.chaos.run import Plan, run
 from tests.chaos.schedule import CALM, FAULTS, MINUTE, schedule
 from tests.chaos.truth import KINDS, Truth, digest
 
-SHORT = Plan(Path(), seed=3, kills=10, minutes=0.5, gap=1.5, fault_gap=5.0, backlog=12, megabytes=600, library_senders=1)
+SHORT = Plan(Path(), seed=3, kills=8, minutes=2, gap=2.0, fault_gap=4.0, backlog=10, megabytes=600, library_senders=1)
 
 
 @pytest.mark.model
