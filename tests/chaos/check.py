@@ -11,7 +11,7 @@ from typing import Any
 from storage.objects import object_path
 from tests.chaos.node import ChaosNode
 from tests.chaos.pacs import CountingPacs
-from tests.chaos.truth import ASSESSED, Truth, digest
+from tests.chaos.truth import ENDS, SET_ASIDE, Truth, digest
 from tests.support.node import send
 from tests.support.ports import wait_for
 from tests.support.raw_peer import RawPeer
@@ -70,8 +70,8 @@ def ended(node: ChaosNode, truth: Truth) -> Iterator[Violation]:
                 yield Violation("without end", f"{name} has no end", at)
             elif told[series.series_uid, row["number"]] != 1:
                 yield Violation("without end", f"{name} was told {told[series.series_uid, row['number']]} times to the audit log", at)
-        if series.kind in ASSESSED and rows[-1]["outcome"] not in ("assessed", "failed", "undecodable"):
-            yield Violation("without end", f"{series.kind} series {series.series_uid} ended as {rows[-1]['outcome']}/{rows[-1]['reason']}", at)
+        if rows[-1]["outcome"] not in (*ENDS[series.kind], SET_ASIDE, None):
+            yield Violation("wrong end", f"{series.kind} series {series.series_uid} ended as {rows[-1]['outcome']}/{rows[-1]['reason']}", at)
 
 
 def delivered(node: ChaosNode, pacs: CountingPacs, name: str) -> Iterator[Violation]:

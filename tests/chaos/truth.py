@@ -23,8 +23,12 @@ from pydicom.uid import RLELossless
 from tests.support.small_objects import CT, image, write
 
 KINDS = {"mr": 2, "compressed": 3, "ct": 1, "too-small": 4, "localizer": 3, "not-scored": 3, "poison": 1}
-"""Kind of series -> how often it is sent. The first three are assessed; the others end soon, so that kills meet every stage."""
-ASSESSED = ("mr", "compressed", "ct")
+"""Kind of series -> how often it is sent. Three are assessed; the others end soon, so that kills meet every stage."""
+ENDS = {"mr": ("assessed",), "compressed": ("assessed", "undecodable"), "ct": ("assessed",), "too-small": ("skipped",),
+        "localizer": ("skipped",), "not-scored": ("skipped",), "poison": ("undecodable",)}
+"""Kind of series -> the ends that its newest revision may have. A file whose decoder is killed twice from outside counts as corrupt."""
+SET_ASIDE = "failed"
+"""The end of what was killed too often, whatever it is."""
 POISON_SLICE = 1
 """Place of the slice that kills the decoder in a poison series."""
 
