@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 from pydicom.uid import RLELossless
 
 from tests.support.bench import Bench
@@ -287,6 +290,31 @@ def test_a_clock_that_stepped_while_no_worker_ran_moves_due_times(bench: Bench, 
     [step] = bench.rows("select details from audit where event = 'clock-step'")
     assert json.loads(step["details"])["seconds"] == pytest.approx(-9 * 3600, abs=5)
     assert all(r["made_at"] <= r["ended_at"] for r in bench.rows(DELIVERED))
+
+
+def test_a_step_that_a_locked_database_did_not_take_is_told_again(bench: Bench) -> None:
+    from node.build import open_workplace
+    from node.timers import ClockWatch, KeptClock
+    from node.worker import Worker
+
+    wall, rearmed = [5_000.0], []
+    worker = Worker.__new__(Worker)  # the parts that look at the clock, without the engine
+    worker.place, worker.kept_clock = open_workplace(bench.config), KeptClock("mediqa", "boot")
+    worker.clock = ClockWatch(lambda: wall[0], lambda: 1_000.0)
+    sa.event.listen(worker.place.engine, "checkout", lambda raw, *_: raw.execute("pragma busy_timeout = 0"))
+    foreign = sqlite3.connect(bench.config.database_target, isolation_level=None)
+    foreign.execute("begin exclusive")
+    wall[0] += 3_600
+    for _ in range(2):
+        with pytest.raises(sa.exc.OperationalError):
+            worker._watch_clock(SimpleNamespace(rearm=lambda: rearmed.append(1)))
+    foreign.execute("rollback")
+    for _ in range(2):
+        worker._watch_clock(SimpleNamespace(rearm=lambda: rearmed.append(1)))
+    assert [json.loads(r["details"])["seconds"] for r in bench.rows("select details from audit where event = 'clock-step'")] == [3_600]
+    assert rearmed == [1]
+    with worker.place.reader.connect() as conn:
+        assert worker.kept_clock.read(conn) == 7_600.0 and KeptClock("mediqa", "another boot").read(conn) is None
 
 
 def test_due_times_beyond_every_wait_are_due_now(bench: Bench, pacs: ScriptedPacs) -> None:
