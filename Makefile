@@ -1,5 +1,5 @@
 # MedIQA Node. Two commands matter: `make demo` and `make test`.
-.PHONY: demo test test-fast test-slow attack fuzz setup lint lock clean
+.PHONY: demo test test-fast test-slow chaos attack fuzz setup lint lock clean
 
 PYTEST = .venv/bin/python -m pytest -q
 # compiled modules are kept, whatever the surroundings say: else each process that a test starts compiles them anew
@@ -34,6 +34,11 @@ attack: ## every attack of docs/security.md upon a receiver of its own, SECONDS 
 fuzz: ## what peers send, coverage-guided, MINUTES for each of six targets
 	@scripts/setup fuzz
 	.venv/bin/python -W ignore -m tests.fuzz --minutes $(MINUTES)
+
+chaos: ## kill -9, full disk, locked database and worse for hours: make chaos KILLS=1000 SEED=1, or MINUTES=120 (docs/reliability.md)
+	@scripts/setup test
+	@scripts/peers
+	.venv/bin/python -m tests.chaos.run $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 setup:
 	@scripts/setup test

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.deliver import ledger
+from node.deliver.retry import longest_wait
 from node.log import event
 from node.steps import TRIES, end_revision, report_due, revision_row, without_engine
 from node.workflow import FAILED, LIVE, WorkflowEngine, assess_id, deliver_id
@@ -100,8 +101,11 @@ class Repair:
         """A row that says `sending` has a live workflow; else its try is taken up again under the same identifier."""
         if self._place.config.deliver.mode != "live":
             return
-        with self._place.reader.connect() as conn:
+        with self._place.engine.begin() as conn:
+            moved = ledger.bring_near(conn, self._place.now(), longest_wait(self._place.config.deliver.last_retry))
             found = ledger.unattended(conn)
+        if moved:
+            event(log, "due times beyond every wait are due now: the wall clock stepped unseen", logging.WARNING, rows=moved)
         self.hand_over(found)
 
     def dispatch(self) -> int:

@@ -12,6 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
+from storage.schema import node_fact
+
 log = logging.getLogger("node.timers")
 
 JUMP_SECONDS = 5.0
@@ -20,19 +24,43 @@ JUMP_SECONDS = 5.0
 
 @dataclass
 class ClockWatch:
-    """Compares the wall clock with the monotonic one; pure but for the clocks handed in."""
+    """Compares the wall clock with the monotonic one; pure but for the clocks handed in.
+
+    offset: seconds from monotonic to wall clock, None = as it is now. One that an earlier worker of this boot saw makes a step known
+    that the clock made while no worker ran.
+    """
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    offset: float | None = None
 
     def __post_init__(self) -> None:
-        self._offset = self.wall() - self.monotonic()
+        if self.offset is None:
+            self.offset = self.wall() - self.monotonic()
 
     def jump(self) -> float:
         """Seconds that the wall clock stepped since the last call, 0.0 for what slewing explains."""
         offset = self.wall() - self.monotonic()
-        step, self._offset = offset - self._offset, offset
+        step, self.offset = offset - (self.offset or 0.0), offset
         return step if abs(step) > JUMP_SECONDS else 0.0
+
+
+class KeptClock:
+    """The offset of the clocks in the database, with the boot that it belongs to: a fact of the worker `name`."""
+
+    def __init__(self, name: str, boot_id: str) -> None:
+        self._name, self._boot_id = f"clock-offset {name}", boot_id
+
+    def read(self, conn: sa.Connection) -> float | None:
+        """The offset that was kept in this boot."""
+        kept = conn.execute(sa.select(node_fact.c.value).where(node_fact.c.name == self._name)).scalar()
+        boot_id, _, offset = (kept or "").partition(" ")
+        return float(offset) if boot_id == self._boot_id and offset else None
+
+    def write(self, conn: sa.Connection, offset: float) -> None:
+        value = f"{self._boot_id} {offset:.3f}"
+        if not conn.execute(node_fact.update().where(node_fact.c.name == self._name).values(value=value)).rowcount:
+            conn.execute(node_fact.insert().values(name=self._name, value=value))
 
 
 @dataclass(frozen=True)

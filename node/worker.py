@@ -44,11 +44,13 @@ class Worker:
         from node.repair import Repair
         from node.retention import Retention
         from node.steps import RevisionSteps
-        from node.timers import ClockWatch
+        from node.timers import ClockWatch, KeptClock
         from node.workflow import WorkflowEngine
+        from storage.clock import boot_id
         from storage.database import database_url
 
         self.place = open_workplace(config)
+        self.place.sweep_parts()
         self._awake = threading.Event()
         self._stop = threading.Event()
         self.early = EarlyWork(self.place, assess, lambda: not self.repair.waiting()) if config.completion.quiet == "auto" else None
@@ -60,7 +62,9 @@ class Worker:
         self.desk = ArrivalDesk(self.place, self.engine.enqueue_assess, self.early)
         self.repair = Repair(self.place, self.engine, busy=sender.busy)
         self.retention = Retention(self.place)
-        self.clock = ClockWatch()
+        self.kept_clock = KeptClock(config.node.name, boot_id())
+        with self.place.reader.connect() as conn:
+            self.clock = ClockWatch(offset=self.kept_clock.read(conn))
 
     def run(self) -> None:
         """Until `stop` is called; running workflows then get some time to end."""
@@ -106,6 +110,7 @@ class Worker:
         audit, now = self.place.audit, self.place.config.digest
         starts = [r["details"].get("configuration") for r in audit.records(event="application-start", limit=20) if r["actor"] == ACTOR]
         with self.place.engine.begin() as conn:
+            self.kept_clock.write(conn, self.clock.offset)
             if starts and starts[-1] != now:
                 audit.append(conn, "configuration-changed", ACTOR, before=starts[-1], after=now)
             audit.append(conn, "application-start", ACTOR, configuration=now)
@@ -148,12 +153,18 @@ class Worker:
         from node.deliver import ledger
         from node.workplace import ACTOR
 
+        before = self.clock.offset
         jump = self.clock.jump()
         if not jump:
             return
-        with self.place.engine.begin() as conn:
-            ledger.shift_due_times(conn, jump)
-            self.place.audit.append(conn, "clock-step", ACTOR, seconds=round(jump, 1))
+        try:
+            with self.place.engine.begin() as conn:
+                ledger.shift_due_times(conn, jump)
+                self.kept_clock.write(conn, self.clock.offset)
+                self.place.audit.append(conn, "clock-step", ACTOR, seconds=round(jump, 1))
+        except BaseException:
+            self.clock.offset = before  # the database was locked or full: the step is still to be told
+            raise
         timers.rearm()
         self.retention.clock_stepped()
         event(log, "the wall clock stepped", logging.WARNING, seconds=round(jump, 1))

@@ -49,3 +49,10 @@ class Workplace:
     def pictures(self) -> Path:
         """Folder of the pictures that reports are drawn from, one file per revision."""
         return self.config.data_folder / "pictures"
+
+    def sweep_parts(self) -> int:
+        """Remove what a killed worker left half-written, results and pictures; how many. Only under the worker's lock."""
+        left = list(self.pictures.glob("*.part"))
+        for part in left:
+            part.unlink(missing_ok=True)
+        return self.results.sweep_parts() + len(left)

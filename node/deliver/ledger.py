@@ -189,6 +189,14 @@ def shift_due_times(conn: sa.Connection, seconds: float) -> None:
             conn.execute(sa.update(table).where(key == identity).values({column.name: later(at, seconds)}))
 
 
+def bring_near(conn: sa.Connection, now: str, longest: float) -> int:
+    """Due times more than `longest` seconds away, which no rule sets: the wall clock stepped and nobody saw it. They are due now; how many."""
+    beyond = later(now, longest)
+    near = conn.execute(sa.update(delivery).where(delivery.c.state.in_(WAITING), delivery.c.next_try_at > beyond).values(next_try_at=now))
+    held = conn.execute(sa.update(destination).where(destination.c.held_until > beyond).values(held_until=now))
+    return near.rowcount + held.rowcount
+
+
 def retry_now(conn: sa.Connection, delivery_id: int, now: str) -> bool:
     """An operator's word: due now with a new life, whatever it was waiting for; its destination is probed at once."""
     row = conn.execute(sa.select(delivery).where(delivery.c.id == delivery_id)).one_or_none()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from node.deliver.answers import HOURLY
+
 JITTER = 0.2
 """Share by which a wait is stretched or shortened, so that items of one outage do not come back together."""
 
@@ -17,6 +19,11 @@ def backoff(tries: int, first: float, last: float, dice: float) -> float:
 def wait_before(tries: int, first: float, last: float, dice: float, floor: float = 0.0) -> float:
     """`backoff`, but at least `floor` seconds (a full destination, a code that may pass by itself)."""
     return max(backoff(tries, first, last, dice), floor)
+
+
+def longest_wait(last: float) -> float:
+    """Seconds that no wait exceeds: `last` stretched, or the longest floor that an answer sets."""
+    return max(last * (1 + JITTER), HOURLY)
 
 
 def expired(made_at: str, now: str, give_up_after_days: float) -> bool:

@@ -29,6 +29,12 @@ def test_clock_steps_are_told_from_slewing() -> None:
     assert watch.jump() == pytest.approx(-7200)
 
 
+def test_a_step_is_known_from_an_offset_of_before() -> None:
+    watch = ClockWatch(lambda: 5_000.0, lambda: 1_000.0, offset=4_000.0 + 3_600.0)
+    assert watch.jump() == -3_600.0 and watch.jump() == 0.0 and watch.offset == 4_000.0
+    assert ClockWatch(lambda: 5_000.0, lambda: 1_000.0, offset=3_999.0).jump() == 0.0
+
+
 def test_daily_jobs_run_are_armed_anew_and_tell_of_failures() -> None:
     ran, failed = threading.Event(), []
 

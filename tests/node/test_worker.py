@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 from pydicom.uid import RLELossless
 
 from tests.support.bench import Bench
@@ -278,6 +281,77 @@ def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
     bench.put_series()
     bench.start()
     assert bench.wait_rows(ENDED, 2)[1]["outcome"] == "assessed"
+
+
+def test_a_clock_that_stepped_while_no_worker_ran_moves_due_times(bench: Bench, pacs: ScriptedPacs) -> None:
+    """Killed, then the clock went back nine hours: what was due in a second must not wait for nine hours."""
+    pacs.stop()
+    bench.put_series()
+    bench.start()
+    bench.wait_rows("select * from destination where failures > 0")
+    bench.kill()
+    [kept] = bench.rows("select value from node_fact where name like 'clock-offset %'")
+    boot_id, offset = kept["value"].split(" ")
+    bench.write("update node_fact set value = :v where name like 'clock-offset %'", v=f"{boot_id} {float(offset) + 9 * 3600:.3f}")
+    ledger_times = (("delivery", "next_try_at"), ("delivery", "made_at"), ("destination", "held_until"))
+    for table, column in ledger_times:  # as the worker wrote them by the clock of then
+        bench.write(f"update {table} set {column} = strftime('%Y-%m-%dT%H:%M:%f000Z', {column}, '+9 hours')")
+    pacs.start()
+    bench.start()
+    bench.wait_rows(DELIVERED, 2)
+    [step] = bench.rows("select details from audit where event = 'clock-step'")
+    assert json.loads(step["details"])["seconds"] == pytest.approx(-9 * 3600, abs=5)
+    assert all(r["made_at"] <= r["ended_at"] for r in bench.rows(DELIVERED))
+
+
+def test_a_step_that_a_locked_database_did_not_take_is_told_again(bench: Bench) -> None:
+    from node.build import open_workplace
+    from node.timers import ClockWatch, KeptClock
+    from node.worker import Worker
+
+    wall, rearmed = [5_000.0], []
+    worker = Worker.__new__(Worker)  # the parts that look at the clock, without the engine
+    worker.place, worker.kept_clock = open_workplace(bench.config), KeptClock("mediqa", "boot")
+    worker.clock = ClockWatch(lambda: wall[0], lambda: 1_000.0)
+    sa.event.listen(worker.place.engine, "checkout", lambda raw, *_: raw.execute("pragma busy_timeout = 0"))
+    foreign = sqlite3.connect(bench.config.database_target, isolation_level=None)
+    foreign.execute("begin exclusive")
+    wall[0] += 3_600
+    for _ in range(2):
+        with pytest.raises(sa.exc.OperationalError):
+            worker._watch_clock(SimpleNamespace(rearm=lambda: rearmed.append(1)))
+    foreign.execute("rollback")
+    for _ in range(2):
+        worker._watch_clock(SimpleNamespace(rearm=lambda: rearmed.append(1)))
+    assert [json.loads(r["details"])["seconds"] for r in bench.rows("select details from audit where event = 'clock-step'")] == [3_600]
+    assert rearmed == [1]
+    with worker.place.reader.connect() as conn:
+        assert worker.kept_clock.read(conn) == 7_600.0 and KeptClock("mediqa", "another boot").read(conn) is None
+
+
+def test_due_times_beyond_every_wait_are_due_now(bench: Bench, pacs: ScriptedPacs) -> None:
+    """The clock was wrong before a boot: no offset tells how far, but no rule sets such times."""
+    pacs.stop()
+    bench.put_series()
+    bench.start()
+    bench.wait_rows("select * from destination where failures > 0")
+    bench.kill()
+    bench.write("delete from node_fact where name like 'clock-offset %'")
+    bench.write("update delivery set next_try_at = '2199-01-01T00:00:00.000000Z'")
+    bench.write("update destination set held_until = '2199-01-01T00:00:00.000000Z'")
+    pacs.start()
+    bench.start()
+    bench.wait_rows(DELIVERED, 2)
+
+
+def test_what_a_killed_worker_left_half_written_is_swept(bench: Bench, pacs: ScriptedPacs) -> None:
+    data = bench.config.data_folder
+    left = [data / "results" / "parts" / "1-0-aa.part", data / "pictures" / "9.npz.part"]
+    for part in left:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(b"half")
+    bench.start()
+    wait_for(lambda: not any(part.exists() for part in left), 30, bench.tail())
 
 
 def test_sigterm_drains(bench: Bench) -> None:
