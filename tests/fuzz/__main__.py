@@ -7,12 +7,14 @@ inputs that reach something new, minimised, in tests/fuzz/corpus.
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import re
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 from tests.fuzz.mutate import mutated
@@ -30,6 +32,8 @@ def guided(target: str) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz.targets import TARGETS
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)  # the library quotes every odd value
     atheris.Setup(sys.argv, TARGETS[target])
     atheris.Fuzz()
 
@@ -48,7 +52,7 @@ def run_guided(target: str, seconds: float, work: Path, keep: bool) -> tuple[int
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
     found = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
     if done.returncode:
-        sys.stderr.write(done.stderr[-4000:])
+        sys.stderr.write(f"{done.stderr[-4000:]}\n{target}: exit {done.returncode}\n")
     if keep and not done.returncode:
         small = work / f"{target}-small"
         small.mkdir(exist_ok=True)
