@@ -277,6 +277,7 @@ def test_poison_series_is_set_aside_and_the_next_one_done(bench: Bench) -> None:
     wait_for(ended, 240, "set aside", every=0.2)
     row = bench.rows(ENDED)[0]
     assert (row["outcome"], row["reason"], row["attempt"]) == ("failed", "set-aside", 3)
+    assert ["set-aside" in r["details"] for r in bench.rows("select details from audit where event = 'ended'")] == [True]
     assert bench.stop() == 0
     bench.put_series()
     bench.start()
