@@ -113,9 +113,10 @@ class Sender:
         return connect(peer, [*((o.sop_class_uid, self.path(o.path)) for o in taken.objects), *((uid, self.path(path)) for uid, path in others)])
 
     def _next(self, name: str) -> ledger.Claim | None:
-        """The next try that is due, claimed."""
+        """The next try, claimed: one that a killed worker left first, nobody else sends to this destination; else what is due."""
         with self.engine.begin() as conn:
-            found = ledger.next_at(conn, name, self.now())
+            left = ledger.unattended(conn, name)
+            found = left[0] if left else ledger.next_at(conn, name, self.now())
             return None if found is None else ledger.claim(conn, found.delivery_id, found.attempt, self.now())
 
     def _send(self, association: Association, taken: ledger.Claim) -> Sent:

@@ -215,9 +215,10 @@ def drop(conn: sa.Connection, delivery_id: int, now: str) -> bool:
         state="dropped", next_try_at=None, ended_at=now)).rowcount > 0
 
 
-def unattended(conn: sa.Connection) -> list[Due]:
-    """Rows that say `sending`: each must have a live workflow, else its try is taken up again."""
-    rows = conn.execute(sa.select(delivery.c.id, delivery.c.tries, delivery.c.destination).where(delivery.c.state == "sending"))
+def unattended(conn: sa.Connection, name: str | None = None) -> list[Due]:
+    """Rows that say `sending`, of destination `name` or of all: each must have a live workflow, else its try is taken up again."""
+    rows = conn.execute(sa.select(delivery.c.id, delivery.c.tries, delivery.c.destination).where(
+        delivery.c.state == "sending", *([] if name is None else [delivery.c.destination == name])).order_by(delivery.c.id))
     return [Due(row.id, row.tries, row.destination) for row in rows]
 
 

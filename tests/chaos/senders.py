@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 
 import pydicom
-from node.deliver.checkpoint import steady
 from pynetdicom import AE, build_context
 
 from tests.chaos.truth import Instance, Series, Truth
+from tests.support.checkpoint import steady
 from tests.support.node import ROOT
 
 CALLING, CALLED = "SENDER", "MEDIQA"

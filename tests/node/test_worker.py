@@ -307,13 +307,14 @@ def test_a_clock_that_stepped_while_no_worker_ran_moves_due_times(bench: Bench, 
 
 def test_a_step_that_a_locked_database_did_not_take_is_told_again(bench: Bench) -> None:
     from node.build import open_workplace
+    from node.retention import Retention
     from node.timers import ClockWatch, KeptClock
     from node.worker import Worker
 
     wall, rearmed = [5_000.0], []
     worker = Worker.__new__(Worker)  # the parts that look at the clock, without the engine
     worker.place, worker.kept_clock = open_workplace(bench.config), KeptClock("mediqa", "boot")
-    worker.clock = ClockWatch(lambda: wall[0], lambda: 1_000.0)
+    worker.clock, worker.retention = ClockWatch(lambda: wall[0], lambda: 1_000.0), Retention(worker.place)
     sa.event.listen(worker.place.engine, "checkout", lambda raw, *_: raw.execute("pragma busy_timeout = 0"))
     foreign = sqlite3.connect(bench.config.database_target, isolation_level=None)
     foreign.execute("begin exclusive")
