@@ -106,9 +106,8 @@ def scan_file(path: Path) -> Scanned | None:
             header = scan(file, syntax)
         proof = bytes(meta.get("PrivateInformation") or b"").hex() if meta.get("PrivateInformationCreatorUID") == PROOF_CREATOR_UID else ""
         return None if header is None else Scanned(header, syntax, plain_text(meta.get("SourceApplicationEntityTitle")), offset, proof)
-    except OSError:
-        raise
-    except Exception:  # whatever a hostile file raises inside the parser, it is unreadable
+    except Exception as error:  # whatever a hostile file raises inside the parser, it is unreadable
+        _pass_on(error)
         return None
 
 
@@ -120,10 +119,15 @@ def scan(file: BinaryIO, transfer_syntax: str) -> Header | None:
         ds = read_dataset(file, transfer_syntax == ImplicitVRLittleEndian, transfer_syntax != ExplicitVRBigEndian,
                           stop_when=lambda tag, vr, length: tag > LAST, specific_tags=list(TAGS.values()))
         return _header(ds)
-    except OSError:
-        raise
-    except Exception:  # as above
+    except Exception as error:  # as above
+        _pass_on(error)
         return None
+
+
+def _pass_on(error: Exception) -> None:
+    """Raises an error of the disk; the parser, too, raises OSError for data that end too soon, but no system gave that one a number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:

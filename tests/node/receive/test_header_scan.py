@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -160,3 +161,17 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 
 def test_texts() -> None:
     assert plain_text("  a\0b\n") == "ab" and plain_text(["x", "y"]) == "x" and plain_text(5) == "" and plain_text([]) == ""
+
+
+def test_data_that_end_inside_a_sequence_are_unreadable_and_no_failure_of_the_disk() -> None:
+    """Found by fuzzing: the parser says OSError of them, which would ask the sender to try again for ever."""
+    begun = b"\x18\x00\x01\xa0SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    assert scan(BytesIO(begun[:12]), ExplicitVRLittleEndian) is None
+    assert scan(BytesIO(begun[:14]), ExplicitVRLittleEndian) is None
+
+    class Broken(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, "a bad sector")
+
+    with pytest.raises(OSError, match="bad sector"):
+        scan(Broken(begun), ExplicitVRLittleEndian)
