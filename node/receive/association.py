@@ -70,7 +70,7 @@ class FastAssociation:
         self._command = bytearray()
         self._spool: Spool | None = None
         self._pieces: list[memoryview] = []
-        self._written = False
+        self._held = False
 
     def abort(self, block: bool = False) -> None:
         """Asks the association to abort as soon as its thread waits for the peer."""
@@ -135,7 +135,8 @@ class FastAssociation:
     def _serve(self) -> bytes | None:
         """The loop. What is to be sent last, None when the peer is not there any more."""
         upper, patience, connection = self._upper, self._patience, self._connection
-        view = other = memoryview(bytearray(FIRST_BUFFER))
+        view = memoryview(bytearray(FIRST_BUFFER))
+        other: memoryview | None = None
         while True:
             before = time.monotonic()
             got = connection.receive(view, patience.seconds_left(upper.in_pdu, upper.pdu_length))
@@ -161,9 +162,9 @@ class FastAssociation:
             if self._stopping and self._message is None:
                 return abort(Reason.NOT_SPECIFIED)
             if upper.established and len(view) < BUFFER:
-                view, other = memoryview(bytearray(BUFFER)), memoryview(bytearray(BUFFER))
-            if self._written:  # what was written may still be looked at until the next time
-                view, other, self._written = other, view, False
+                view = memoryview(bytearray(BUFFER))
+            if self._held:  # what this buffer holds is still needed: the next bytes go into another
+                view, other, self._held = other or memoryview(bytearray(BUFFER)), view, False
 
     def _associate(self, pdu: bytes) -> None:
         """Accepts or rejects (PS3.8 9.3.3, 9.3.4)."""
@@ -225,7 +226,7 @@ class FastAssociation:
         """Passes on what was collected, before its buffer is read into again."""
         if self._pieces and self._spool is not None:
             self._spool.write(*self._pieces)
-            self._written = True
+            self._held = self._spool.holds_views
         self._pieces.clear()
 
     def _store(self, context_id: int, command: CommandSet) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.receive.admission import Refusal, Status, judge_error, judge_size, judge_space
-from node.receive.digest import Digest, Helper
+from node.receive.digest import HELP_FROM, Digest, Helper
 from node.receive.file_meta import proof_at
 from node.receive.limits import SPACE_EVERY
 from node.receive.quick_scan import HEAD
@@ -53,13 +53,18 @@ class Spool:
         """sha256 hex of the data set as received."""
         return self._digest.digest().hex()
 
+    @property
+    def holds_views(self) -> bool:
+        """Whether the views of the last `write` must hold until the next one, or `digest`, returns."""
+        return self.size > HELP_FROM
+
     def prove(self) -> None:
         """Writes the digest into the file meta information: from then on the file itself tells that it is whole."""
         assert self.part is not None
         self.part.stamp(proof_at(self._meta), self._digest.digest())
 
     def write(self, *pieces: bytes | memoryview) -> None:
-        """Takes fragments, fewer than `storage.objects.MAX_PIECES`; never raises. Views must hold until the next `write` or `digest` returns."""
+        """Takes fragments, fewer than `storage.objects.MAX_PIECES`; never raises. Views must hold as `holds_views` says."""
         more = sum(map(len, pieces))
         self.size += more
         if self.refusal is not None or not more:
