@@ -18,7 +18,7 @@ def test_json(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, ROOT / "benchmarks" / "send.py", "--quick", "--json", "--folder", tmp_path], capture_output=True,
                           text=True, check=True)
     found = json.loads(done.stdout)
-    assert {"send_vs_storescu", "mr_vs_storescu", "multiframe_vs_storescu", "nagle_vs_storescu", "send_association_vs_storescu"} \
+    assert {"send_vs_storescu", "mr_vs_storescu", "multiframe_vs_storescu", "nagle_vs_storescu", "send_command_vs_storescu"} \
         <= set(found["ratios"]) == set(found["medians"])
     assert all(value > 0 for value in (*found["ratios"].values(), found["cpu_ms_per_slice"], found["peak_mb"]))
     assert {(r["workload"], r["receiver"]) for r in found["rows"]} == {
