@@ -15,7 +15,7 @@ from qa_engine.measures import MEASURE_NAMES
 from qa_engine.model import save_model
 from qa_engine.training.cache import Cache, leave_out
 from qa_engine.training.calibrate import load_predictions, novelty, predict, report
-from qa_engine.training.fit import FitSettings, fit
+from qa_engine.training.fit import RUN_COLUMNS, FitSettings, fit
 from qa_engine.training.fold_names import SPLITS
 from qa_engine.training.run_log import RunLog
 
@@ -58,8 +58,8 @@ def fit_shipped(cache: Cache, out: Path, settings: FitSettings, profile: str, ve
     """The network of all subjects, with the calibration of the folds in `out`: path of the weights and figures."""
     figures = evaluated(out)
     cache = _checked(leave_out(cache, None), profile)
-    log = RunLog(out / f"{profile}-run.csv", ("step", "loss"))
+    log = RunLog(out / f"{profile}-run.csv", RUN_COLUMNS)
     network, _ = fit(cache, settings, out / f"{profile}.checkpoint", say, encoder, log)
-    log.draw(f"{profile}: views and measures together")
+    log.draw(f"{profile}: loss")
     card = {"version": version, "measures": list(MEASURE_NAMES), "calibration": figures, "steps": settings.steps, "seed": settings.seed}
     return save_model(network, novelty(network, cache), card, out, profile), figures

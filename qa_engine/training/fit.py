@@ -8,6 +8,7 @@ slices by the tissue that they show; a side head names the kinds of damage. What
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -134,7 +135,7 @@ def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None, pro
     network.axis_std.copy_(standard.std)
     network.to(settings.device)
     step = Step(cache, curves_of(cache, settings.device), standard.to(settings.device), settings, generator)
-    _fit_classical(network, step, progress)
+    _fit_classical(network, step, progress, log)
     averaged = _fit_all(network, step, checkpoint, progress, log).cpu().eval()
     if not settings.trees:
         return averaged, standard
@@ -143,13 +144,19 @@ def fit(cache: Cache, settings: FitSettings, checkpoint: Path | None = None, pro
     return with_trees(averaged, cache.measures[rows], wanted, cache.is_mr[rows], settings.seed), standard
 
 
-def _fit_classical(network: MedIQA, step: Step, progress: Callable[[str], None]) -> None:
+def smoothed(average: float, loss: float) -> float:
+    """The running mean that people look at; NaN before the first one."""
+    return loss if math.isnan(average) else 0.9 * average + 0.1 * loss
+
+
+def _fit_classical(network: MedIQA, step: Step, progress: Callable[[str], None], log: RunLog | None) -> None:
     """The measures' own way to the axes: whole ladders of slices, with the losses of the second stage."""
     parts = [*network.classical.parameters(), *network.from_measures.parameters(), *network.tables.parameters(), network.prompt_gate]
     steps = step.settings.classical_steps
     optimiser = torch.optim.AdamW(parts, lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     network.train()
+    average = math.nan
     for number in range(steps):
         rows, slices, rung = step.ladders()
         prompts = dropped(step.prompts[rows], step.generator)
@@ -159,6 +166,9 @@ def _fit_classical(network: MedIQA, step: Step, progress: Callable[[str], None])
         loss.backward()
         optimiser.step()
         schedule.step()
+        if log is not None and number % 10 == 0:
+            average = smoothed(average, loss.item())
+            log.append(number, average, math.nan)
         if number % 200 == 0:
             progress(f"measures {number}/{steps} loss {loss.item():.4f}")
 
@@ -168,7 +178,7 @@ def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Cal
     settings = step.settings
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=1e-2)
     averaged = AveragedModel(network, avg_fn=lambda mean, now, n: mean + (now - mean) * max(1.0 / MEMORY, 9.0 / (10.0 + n)))
-    began, number, average = time.monotonic(), 0, 0.0
+    began, number, average = time.monotonic(), 0, math.nan
     network.train()
     while (spent := number / settings.steps if settings.steps else (time.monotonic() - began) / (60 * settings.minutes)) < 1.0:
         for group in optimiser.param_groups:
@@ -179,10 +189,10 @@ def _fit_all(network: MedIQA, step: Step, checkpoint: Path | None, progress: Cal
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         averaged.update_parameters(network)
-        if number % 20 == 0:
-            average = loss.item() if number == 0 else 0.8 * average + 0.2 * loss.item()
+        if number % 2 == 0:
+            average = smoothed(average, loss.item())
             if log is not None:
-                log.append(number, average)
+                log.append(settings.classical_steps + number, math.nan, average)
             if number % (20 if settings.device == "cpu" else 500) == 0:
                 progress(f"network step {number} {100 * spent:.0f} % loss {average:.4f}")
             if checkpoint is not None and number % 200 == 0:
@@ -204,6 +214,10 @@ def kinds_of_rungs(cache: Cache) -> Tensor:
             added = {"noise" if step[0] == "dose" else step[0] for step in steps}
             table[(mr, rung)] = [float(kind in added) for kind in KINDS]
     return torch.tensor([table[(int(mr), int(rung))] for mr, rung in zip(cache.is_mr.tolist(), cache.rung, strict=True)])
+
+
+RUN_COLUMNS = ("step", "measures alone", "views too")
+"""Of the run's log: the loss of either stage, over the steps of both."""
 
 
 class Step:
