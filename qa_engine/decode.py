@@ -104,7 +104,7 @@ class Decoder:
             self._scratch = None
 
     def read(self, path: Path) -> DecodedFile:
-        """Decode all frames of a file; DecodeError when that is not possible within the limits."""
+        """Decode all frames of a file; DecodeError when that is not possible within the limits, TimeoutError when no decoder starts."""
         try:
             answer = self._ask(path)
         except (BrokenPipeError, EOFError):
@@ -157,7 +157,8 @@ class Decoder:
                 self._answer(self._process, START_SECONDS)
             except TimeoutError:
                 self._kill()
-                raise RuntimeError(f"the decoder process does not start within {START_SECONDS:g} s") from None
+                # the machine's fault, not the file's: an OSError, after which a caller may try again
+                raise TimeoutError(f"the decoder process does not start within {START_SECONDS:g} s") from None
         return self._process
 
     @staticmethod

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.chaos.node import ChaosNode, Disk
@@ -23,13 +24,14 @@ STARTING = 0.25
 
 @dataclass
 class Hands:
-    """since: seconds since the start. clock: None where the wall clock cannot be stepped."""
+    """since: seconds since the start. clock: None where the wall clock cannot be stepped. record: file that tells what was done, as it is done."""
 
     node: ChaosNode
     disk: Disk
     pacs: list[CountingPacs]
     clock: WallClock | None
     since: Callable[[], float]
+    record: Path
     done: Counter[str] = field(default_factory=Counter)
     """Fault -> how often; kills are counted when a process was hit."""
     moments: list[tuple[float, str]] = field(default_factory=list)
@@ -64,6 +66,8 @@ class Hands:
             what += f" {hours:+g} h"
         self.done[what if event.kind == "kill" else f"{event.kind} {event.what}"] += 1
         self.moments.append((self.since(), what + (f" for {event.seconds} s" if event.seconds else "")))
+        with self.record.open("a", encoding="ascii") as record:
+            record.write(f"{self.moments[-1][0]:.1f} {self.moments[-1][1]}\n")
 
     def tidy(self, all_of_it: bool = False) -> None:
         """Undo what is over, or everything."""

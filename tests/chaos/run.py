@@ -82,7 +82,7 @@ def run(plan: Plan) -> Outcome:
                          environment, PATIENCE)
         truth = Truth(plan.folder / "truth", plan.seed, since, None if poison is None else
                       lambda study, series, sop: poison.put(check.object_path(study, series, sop)))
-        hands = Hands(node, disk, pacs, clock, since)
+        hands = Hands(node, disk, pacs, clock, since, plan.folder / "faults.txt")
         stack.callback(node.stop)
         node.start()
         load = _Load(node, plan.backlog)

@@ -236,6 +236,17 @@ def test_a_file_that_takes_too_long_is_given_up_and_the_next_is_read(tmp_path: P
         assert impatient.read(path).pixels.shape == (1, 64, 64)
 
 
+def test_a_decoder_that_does_not_start_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is too busy: an OSError, so that the node tries the series again, and no end of the series."""
+    path = write(axial(1)[0], tmp_path / "a.dcm")
+    with Decoder(20) as decoder:
+        monkeypatch.setattr("qa_engine.decode.START_SECONDS", 0.001)
+        with pytest.raises(OSError, match="does not start within"):
+            decoder.read(path)
+        monkeypatch.undo()
+        assert decoder.read(path).pixels.shape == (1, 64, 64)
+
+
 def test_pixel_data_that_kills_every_decoder_is_corrupt_and_takes_nothing_with_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "poison")
     path = write(axial(1)[0], tmp_path / "a.dcm")
