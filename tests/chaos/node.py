@@ -103,31 +103,26 @@ class Disk:
     """A small file system in memory for the node's data, so that it can be full; `folder` is an ordinary one where none can be mounted."""
 
     def __init__(self, folder: Path, megabytes: int) -> None:
-        self.folder, self._filler = folder, folder / "filler"
+        self.folder, self._size = folder, megabytes * 2**20
         folder.mkdir(parents=True, exist_ok=True)
-        self.why_not = ""
-        if shutil.which("mount") is None or os.geteuid():
-            self.why_not = "only root can mount a small file system"
-        else:
-            done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "mediqa-chaos", str(folder)],
-                                  capture_output=True, text=True)
-            self.why_not = done.stderr.strip() if done.returncode else ""
+        self.why_not = "only root can mount a small file system" if shutil.which("mount") is None or os.geteuid() else \
+            self._mount("-t", "tmpfs", "-o", f"size={self._size},mode=700", "mediqa-chaos")
+
+    def _mount(self, *arguments: str) -> str:
+        """What `mount` says against it, "" when it did it."""
+        done = subprocess.run(["mount", *arguments, str(self.folder)], capture_output=True, text=True)
+        return (done.stderr.strip() or "mount failed") if done.returncode else ""
 
     def fill(self, left: int) -> None:
-        """A file takes all room but `left` bytes; the node writes meanwhile, so it may be a little less."""
-        with self._filler.open("wb") as file:
+        """It is as small as what lies there and `left` bytes more: full at once, without a byte written."""
+        for spare in (left, left + 2**20, left + 2**24):  # the node writes meanwhile, and below what is used it cannot be
             stat = os.statvfs(self.folder)
-            size = stat.f_bavail * stat.f_frsize - left
-            for _ in range(10):
-                if size <= 0:
-                    return
-                try:
-                    return os.posix_fallocate(file.fileno(), 0, size)
-                except OSError:
-                    size -= 2**20
+            used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+            if not self._mount("-o", f"remount,size={max(used + spare, stat.f_frsize)}"):
+                return
 
     def clear(self) -> None:
-        self._filler.unlink(missing_ok=True)
+        self._mount("-o", f"remount,size={self._size}")
 
     def unmount(self) -> None:
         if not self.why_not:

@@ -150,9 +150,9 @@ def _storm(plan: Plan, hands: Hands, load: _Load, truth: Truth, senders: list[Se
             time.sleep(0.05)
             hands.tidy()
             load.look()
-            if since() >= next_line:
-                next_line = since() + 60
-                plan.say(_line(hands, truth, load, since()))
+        if since() >= next_line:
+            next_line = since() + 60
+            plan.say(_line(hands, truth, load, since()))
         if hands.kills() >= plan.kills or since() >= ends:
             return
         hands.do(event)
