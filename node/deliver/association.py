@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from node.deliver.answers import Answer, Kind
 from node.deliver.fragments import FileCut, Fragments
 from node.deliver.negotiation import Accepted, Proposal, Rejected, read_answer, request
-from node.deliver.part10 import DEFLATED, Stored
+from node.deliver.part10 import Stored
 from node.deliver.wire import Wire
 from node.receive import command_set, limits
 from node.receive.command_set import RESPONSE, CommandSet, Field, read_command
+from node.receive.file_meta import DEFLATED
 from node.receive.patience import Patience
 from node.receive.upper_layer import (
     RELEASE_REQUEST,

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.receive.file_meta import DEFLATED
+
 META, MAX_META = 8192, 2**20
 """Bytes that are looked at, and the most that is looked at where these do not hold the meta information."""
 PREAMBLE = 132
 """Bytes before the meta information, the prefix DICM included."""
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
-DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
-"""Deflated Explicit VR Little Endian, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate (PS3.5 A.5, A.9, A.11)."""
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 """VRs with a length of four bytes (PS3.5 table 7.1-1)."""
 _VR = re.compile(rb"[A-Z]{2}")

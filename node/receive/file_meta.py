@@ -14,6 +14,8 @@ IMPLEMENTATION_VERSION_NAME = "MEDIQA_NODE"
 PROOF_CREATOR_UID = IMPLEMENTATION_CLASS_UID
 """Private Information Creator UID (0002,0100) of files whose private information is their digest."""
 PROOF_BYTES = 32
+DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+"""Deflated Explicit VR Little Endian, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate (PS3.5 A.5, A.9, A.11)."""
 
 
 def file_meta(sop_class_uid: str, sop_uid: str, transfer_syntax: str, source_ae: str) -> bytes:

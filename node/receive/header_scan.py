@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from node.receive.file_meta import PROOF_CREATOR_UID
+from node.receive.file_meta import DEFLATED, PROOF_CREATOR_UID
 
 MAX_INFLATED = 16 * 2**20
 """Bytes of a deflated data set that are inflated to find the header."""
@@ -29,8 +29,6 @@ MAX_ITEMS = 16
 """Contributing Equipment items that are looked at."""
 PREAMBLE, GROUP_LENGTH = 132, 12
 """Bytes of preamble with prefix, and of the element (0002,0000)."""
-DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
-"""Deflated Explicit VR Little Endian, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate (PS3.5 A.5, A.9, A.11)."""
 
 TAGS = {
     "sop_class_uid": 0x00080016, "sop_uid": 0x00080018, "series_date": 0x00080021, "modality": 0x00080060,

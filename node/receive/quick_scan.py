@@ -13,7 +13,8 @@ from typing import Any
 
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from node.receive.header_scan import DEFLATED, LAST, MAX_INT, TAGS, Header, along_normal, plain_text
+from node.receive.file_meta import DEFLATED
+from node.receive.header_scan import LAST, MAX_INT, TAGS, Header, along_normal, plain_text
 
 HEAD = 16384
 """Bytes from the beginning of a data set that are looked at."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import pydicom
@@ -32,7 +33,7 @@ SUMMARY = re.compile(r"with status SUCCESS\s*: (\d+)")
 SENT, ANSWERED = re.compile(r"I: Sending file: (.+)"), "I: Received Store Response (Success)"
 
 
-class Sender(threading.Thread):
+class Sender(threading.Thread, ABC):
     """One sender. busy: whether the node has so much to do that old series are sent again in place of new ones."""
 
     def __init__(self, truth: Truth, port: int, seed: int, name: str, busy: Callable[[], bool]) -> None:
@@ -85,9 +86,9 @@ class Sender(threading.Thread):
             shutil.rmtree(self._old.folder, ignore_errors=True)
             self._old = None
 
+    @abstractmethod
     def send(self, instances: list[Instance]) -> list[Instance]:
         """Those that got SUCCESS, told to `truth` already."""
-        raise NotImplementedError
 
 
 class LibrarySender(Sender):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,6 @@ from tests.support.worker import RETENTION_POINTS
 HERE, GONE = "select id from instance where deleted_at is null", "select id from instance where deleted_at is not null"
 DELIVERED = "select id from delivery where state = 'delivered'"
 YESTERDAY = "update series set last_at = '2026-01-01T00:00:00.000000Z'"
-
-
-@pytest.fixture
-def pacs() -> Iterator[ScriptedPacs]:
-    with ScriptedPacs() as pacs:
-        yield pacs
-
-
-@pytest.fixture
-def bench(tmp_path: Path, pacs: ScriptedPacs) -> Iterator[Bench]:
-    bench = Bench(tmp_path / "node", pacs.port)
-    yield bench
-    bench.kill()
 
 
 def keep(bench: Bench, text: str) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from node.cli import app
@@ -16,19 +14,6 @@ from tests.support.scripted_pacs import ScriptedPacs
 from tests.support.small_objects import CT, image
 
 DELIVERED = "select id from delivery where state = 'delivered'"
-
-
-@pytest.fixture
-def pacs() -> Iterator[ScriptedPacs]:
-    with ScriptedPacs() as pacs:
-        yield pacs
-
-
-@pytest.fixture
-def bench(tmp_path: Path, pacs: ScriptedPacs) -> Iterator[Bench]:
-    bench = Bench(tmp_path / "node", pacs.port)
-    yield bench
-    bench.kill()
 
 
 def mediqa(bench: Bench, *args: str, code: int = 0) -> str:

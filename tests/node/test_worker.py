@@ -7,7 +7,6 @@ import json
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,19 +21,6 @@ from tests.support.small_objects import CT, image
 
 ENDED = "select * from revision where outcome is not null order by id"
 DELIVERED = "select * from delivery where state = 'delivered'"
-
-
-@pytest.fixture
-def pacs() -> Iterator[ScriptedPacs]:
-    with ScriptedPacs() as pacs:
-        yield pacs
-
-
-@pytest.fixture
-def bench(tmp_path: Path, pacs: ScriptedPacs) -> Iterator[Bench]:
-    bench = Bench(tmp_path / "node", pacs.port)
-    yield bench
-    bench.kill()
 
 
 def test_a_series_goes_all_the_way(bench: Bench, pacs: ScriptedPacs) -> None:
