@@ -2,13 +2,13 @@
 
     python benchmarks/receive.py [--json] [--quick] [--rounds N] [--rows N] [--index FILE]
 
-Every round starts each receiver with an empty store, sends it a few objects to warm up, then the same five workloads, with DCMTK's storescu
-on the loopback interface: 500 CT slices on one association, the same on ten, one multi-frame object of 300 MB, 200 small MR slices, and 100
-CT slices with a sender and a receiver of DCMTK in the environment that they come with (Nagle's algorithm on). All other rows set
-TCP_NODELAY=1 for DCMTK's programs and for Orthanc, which is built on them. Then two of our receivers, one whose index is empty and one with
-ten million instances in it (rows, no files), get 200 CT slices in turns. Seconds include the start of the senders. A ratio is the other's
-time by ours: of the best times, and beside it the median of the rounds. The disk is told to write back (sync) before each measurement. Only
-the ratios of one run mean anything on a machine that does other work; storescp and pynetdicom sync nothing.
+Every round starts each receiver with an empty store, sends it a few objects to warm up, then the same five workloads, with DCMTK's storescu on the
+loopback interface: 500 CT slices on one association, the same on ten, one multi-frame object of 300 MB, 200 small MR slices, and 100 CT slices with a
+sender and a receiver of DCMTK in the environment that they come with (Nagle's algorithm on). All other rows set TCP_NODELAY=1 for DCMTK's programs
+and for Orthanc, which is built on them. Then two of our receivers, one whose index is empty and one with ten million instances in it (rows, no
+files), get 200 CT slices in turns. Seconds include the start of the senders. A ratio is the other's time by ours: of the best times, and beside it
+the median of the rounds. The disk is told to write back before each measurement, and the page cache to let go of what was received. Only the ratios
+of one run mean anything on a machine that does other work; storescp and pynetdicom sync nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 
 from benchmarks.receive_index import fill, rows_of
-from benchmarks.receive_work import CT, Workload, make, make_more, plain_writing, send
+from benchmarks.receive_work import CT, Workload, make, make_more, plain_writing, send, settle
 from benchmarks.receivers import Node, Receiver, all_receivers
 
 IDLE = 100
@@ -79,7 +79,7 @@ def measure(receiver: Receiver, warm: Workload, works: list[Workload], figures: 
     with receiver:
         send(warm, receiver.port)
         for k, work in enumerate(works):
-            os.sync()
+            settle(receiver.folder)
             time.sleep(SETTLE_SECONDS)
             receiver.watch()
             cpu = receiver.cpu
@@ -157,7 +157,7 @@ def measured(folder: Path, quick: bool, rounds: int, database: Path, rows: int) 
             if receiver.name in ("node", "storescp", "orthanc"):
                 measure(receiver, warm, stock, figures)
         for work in usual:
-            os.sync()
+            settle(folder / f"plain-{k}")
             figures.add("plain", work, plain_writing(work, folder / f"plain-{k}" / work.name))
     works += measure_rows(folder, quick, rounds, database, rows, figures)
     table = [figures.row(name, work) for work in works for name, of in figures.all if of == work.name]

@@ -14,6 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 CT, MR, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2.1"
 SECONDS = 600
+INDEX = ("node.db", "index")
+"""How the files of an index are called: a receiver at work has them in memory."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,25 @@ def environment(stock: bool) -> dict[str, str]:
     """Of DCMTK's programs: TCP_NODELAY=1 unless `stock`."""
     kept = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
     return kept if stock else kept | {"TCP_NODELAY": "1"}
+
+
+def settle(folder: Path) -> None:
+    """Lets the disk finish, and gives the memory of what was received below `folder` back to the system.
+
+    Memory that a virtual machine has never touched costs its first user much more than memory that was used before; receivers that keep
+    filling the page cache would measure that.
+    """
+    os.sync()
+    for at, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(INDEX):
+                continue
+            try:
+                handle = os.open(Path(at) / name, os.O_RDONLY)
+            except OSError:
+                continue  # a socket, or gone
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
 
 
 def send(work: Workload, port: int) -> float:

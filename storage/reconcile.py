@@ -5,7 +5,6 @@ The synced, renamed file is the commit record: after a power cut the last rows m
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from blake3 import blake3
 
 from storage import clock
 from storage.audit_log import AuditLog, canonical
@@ -50,13 +50,13 @@ class Reconciled:
 
 
 def digest_of(path: Path, offset: int) -> str:
-    """sha256 hex of a file from `offset` (the length of preamble and file meta) to its end."""
-    sha = hashlib.sha256()
+    """BLAKE3 hex of a file from `offset` (the length of preamble and file meta) to its end."""
+    digest = blake3()
     with path.open("rb") as file:
         file.seek(offset)
         while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def reconcile(engine: sa.Engine, store: ObjectStore, read_header: ReadHeader, audit: AuditLog) -> Reconciled:

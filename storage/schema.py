@@ -48,7 +48,7 @@ instance = Table("instance", metadata,
     Column("series_id", Integer, ForeignKey("series.id"), nullable=False, index=True),
     Column("association_id", Integer), Column("sop_uid", String, nullable=False),
     Column("sop_class_uid", String, nullable=False), Column("transfer_syntax", String, nullable=False),
-    Column("digest", String, nullable=False),  # sha256 hex of the data set as received
+    Column("digest", String, nullable=False),  # BLAKE3 hex of the data set as received
     Column("bytes", Integer, nullable=False), Column("path", String, nullable=False, unique=True),  # below the object root
     Column("current", Integer, nullable=False, default=1),
     Column("arrival", String, nullable=False, default="new"),  # new | unclassified | transcoded | update | conflict

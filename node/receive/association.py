@@ -22,6 +22,7 @@ from node.receive.listener import Address, Listener, Path, Service
 from node.receive.patience import Patience
 from node.receive.session import Session
 from node.receive.spool import Spool
+from node.receive.turns import TURN
 from node.receive.upper_layer import (
     RELEASE_RESPONSE,
     Abort,
@@ -70,7 +71,6 @@ class FastAssociation:
         self._command = bytearray()
         self._spool: Spool | None = None
         self._pieces: list[memoryview] = []
-        self._held = False
 
     def abort(self, block: bool = False) -> None:
         """Asks the association to abort as soon as its thread waits for the peer."""
@@ -136,7 +136,6 @@ class FastAssociation:
         """The loop. What is to be sent last, None when the peer is not there any more."""
         upper, patience, connection = self._upper, self._patience, self._connection
         view = memoryview(bytearray(FIRST_BUFFER))
-        other: memoryview | None = None
         while True:
             before = time.monotonic()
             got = connection.receive(view, patience.seconds_left(upper.in_pdu, upper.pdu_length))
@@ -145,26 +144,25 @@ class FastAssociation:
             patience.received(time.monotonic() - before, got)
             if patience.message_bytes > self._endless and self._message is not None:
                 raise ProtocolError(Reason.NOT_SPECIFIED, "message has no end")
-            for happened in upper.feed(view[:got]):
-                if isinstance(happened, Fragment):
-                    self._fragment(happened)
-                elif isinstance(happened, AssociateRequest):
-                    self._associate(happened.pdu)
-                elif isinstance(happened, Release):
-                    if self._message is not None:
-                        raise ProtocolError(Reason.UNEXPECTED_PDU, "released inside a message")
-                    self.is_released = True
-                    return RELEASE_RESPONSE
-                elif isinstance(happened, Abort):
-                    return None
-            self._write()
+            with TURN:
+                for happened in upper.feed(view[:got]):
+                    if isinstance(happened, Fragment):
+                        self._fragment(happened)
+                    elif isinstance(happened, AssociateRequest):
+                        self._associate(happened.pdu)
+                    elif isinstance(happened, Release):
+                        if self._message is not None:
+                            raise ProtocolError(Reason.UNEXPECTED_PDU, "released inside a message")
+                        self.is_released = True
+                        return RELEASE_RESPONSE
+                    elif isinstance(happened, Abort):
+                        return None
+                self._write()
             patience.reached(upper.pdus)
             if self._stopping and self._message is None:
                 return abort(Reason.NOT_SPECIFIED)
             if upper.established and len(view) < BUFFER:
                 view = memoryview(bytearray(BUFFER))
-            if self._held:  # what this buffer holds is still needed: the next bytes go into another
-                view, other, self._held = other or memoryview(bytearray(BUFFER)), view, False
 
     def _associate(self, pdu: bytes) -> None:
         """Accepts or rejects (PS3.8 9.3.3, 9.3.4)."""
@@ -226,7 +224,6 @@ class FastAssociation:
         """Passes on what was collected, before its buffer is read into again."""
         if self._pieces and self._spool is not None:
             self._spool.write(*self._pieces)
-            self._held = self._spool.holds_views
         self._pieces.clear()
 
     def _store(self, context_id: int, command: CommandSet) -> None:

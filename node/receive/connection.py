@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from node.receive import limits
+from node.receive.turns import TURN
 
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -104,7 +105,9 @@ class Connection:
         """Returns when the socket may have become ready; TimeoutError at `deadline` (monotonic)."""
         left = deadline - time.monotonic()
         self._poll.register(self._sock, events)
-        if left <= 0 or not self._poll.poll(1000 * left):
+        with TURN.aside():
+            ready = left > 0 and self._poll.poll(1000 * left)
+        if not ready:
             raise TimeoutError("the peer takes too long")
 
     def hang_up(self) -> None:

@@ -1,6 +1,6 @@
 """Preamble and File Meta Information of a received object (PS3.10 section 7.1), written by hand: no value can change another.
 
-Its last value (Private Information, 0002,0102) is the sha256 of the data set, written when all of it has come: a file that a power cut left
+Its last value (Private Information, 0002,0102) is the BLAKE3 digest of the data set, written when all of it has come: a file that a power cut left
 half done, under whatever name, can be told from a whole one without its row.
 """
 

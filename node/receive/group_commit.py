@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.receive.turns import TURN
 from storage.checkpoint import Checkpointer
 from storage.objects import ObjectStore
 
@@ -52,7 +53,8 @@ class GroupCommit:
             if not leads:
                 entry.gate.acquire()
         if not leads:
-            entry.gate.acquire()  # until the leader lets it go
+            with TURN.aside():
+                entry.gate.acquire()  # until the leader lets it go
         if not entry.done:
             self._lead()
         if entry.error is not None:

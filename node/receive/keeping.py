@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,9 +17,9 @@ from node.receive.admission import Command, Refusal, judge_header, own_result, w
 from node.receive.group_commit import GroupCommit
 from node.receive.header_scan import Header, scan
 from node.receive.indexing import known_results, received_instance
-from node.receive.quick_scan import quick_scan
 from node.receive.session import Session
 from node.receive.spool import Spool
+from node.receive.turns import TURN
 from storage import index
 from storage.database import Readers
 from storage.objects import ObjectStore
@@ -38,12 +40,12 @@ class Keeper:
         """What the data set in `spool` is refused for, None when the answer is SUCCESS. Errors of disk and database pass."""
         if spool.part is None:
             raise ValueError("nothing was received")
-        header = quick_scan(spool.head, syntax) or self._scan(spool, syntax)
+        header = spool.quick_header() or self._scan(spool, syntax)
         refusal = judge_header(command, header)
         if refusal is not None or header is None:
             return refusal
         header = with_stand_ins(header)
-        with self._locks[zlib.crc32(command.sop_uid.encode("utf-8", "replace")) % STRIPES]:
+        with self._alone(command.sop_uid):
             duplicate = self._admit(session, header, syntax, spool)
         session.count(header.study_uid, header.series_uid, spool.size, duplicate)
         return None
@@ -52,6 +54,18 @@ class Keeper:
         """When nothing more is kept."""
         self._group.close()
         self._readers.close()
+
+    @contextmanager
+    def _alone(self, sop_uid: str) -> Iterator[None]:
+        """No other association admits an instance of this UID meanwhile."""
+        lock = self._locks[zlib.crc32(sop_uid.encode("utf-8", "replace")) % STRIPES]
+        if not lock.acquire(blocking=False):
+            with TURN.aside():
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     @staticmethod
     def _scan(spool: Spool, syntax: str) -> Header | None:
@@ -71,7 +85,8 @@ class Keeper:
                 again = "-" in Path(version.path).name  # lost, or deleted by retention: put it back under the name that the row has
         part = spool.part
         spool.prove()
-        relative = part.place(header.study_uid, header.series_uid, header.sop_uid, digest, again)
+        with TURN.aside() if self._store.synced else nullcontext():
+            relative = part.place(header.study_uid, header.series_uid, header.sop_uid, digest, again)
         spool.part = None
 
         def fact(conn: sa.Connection) -> index.Admission:

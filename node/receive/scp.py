@@ -124,7 +124,7 @@ class Receiver:
     def spool(self, peer: Peer, command: Command, syntax: str) -> Spool:
         """Where the data set of a C-STORE request goes; what must be refused anyway is not written."""
         meta = file_meta(command.sop_class_uid, command.sop_uid, syntax, peer.session.calling_ae)
-        return Spool(self._room, meta, judge_command(command))
+        return Spool(self._room, meta, syntax, judge_command(command))
 
     def store(self, peer: Peer, command: Command, syntax: str, spool: Spool) -> tuple[int, str]:
         """Serves a C-STORE request whose data set has come: status and Error Comment of the answer."""

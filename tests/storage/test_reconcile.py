@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from blake3 import blake3
 from pydicom.dataset import Dataset
 
 from node.receive.indexing import header_reader
@@ -42,7 +42,7 @@ def keep(engine: sa.Engine, store: ObjectStore, ds: Dataset, row: bool = True) -
     ds.save_as(out, enforce_file_format=True)
     data = out.getvalue()
     body = data[144 + int.from_bytes(data[140:144], "little"):]  # after the file meta information
-    digest = hashlib.sha256(body).hexdigest()
+    digest = blake3(body).hexdigest()
     with engine.connect() as conn:
         again = index.known_sop(conn, ds.SOPInstanceUID)
     part = store.begin()
