@@ -174,10 +174,13 @@ def listen(receiver: Receiver, config: Config) -> None:
 
 
 def write_ready(path: Path, port: int) -> None:
-    """The ready file, complete or not there at all."""
+    """The ready file, complete or not there at all; CannotStart where the disk takes nothing more."""
     part = path.with_suffix(".new")
-    part.write_text(json.dumps({"port": port, "pid": os.getpid(), "at": clock.utc_now()}) + "\n", encoding="ascii")
-    part.replace(path)
+    try:
+        part.write_text(json.dumps({"port": port, "pid": os.getpid(), "at": clock.utc_now()}) + "\n", encoding="ascii")
+        part.replace(path)
+    except OSError as error:
+        raise CannotStart(f"{path} cannot be written ({error.strerror}), make room on that disk or give the node the right to write") from None
 
 
 if __name__ == "__main__":

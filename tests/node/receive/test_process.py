@@ -127,6 +127,13 @@ def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2 and "receive.tls.certificate" in json.loads(log.splitlines()[-1])["message"] and "Traceback" not in log
 
 
+def test_a_ready_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data" / "receiver.new").mkdir(parents=True)
+    done = Process(tmp_path).popen()
+    _, log = done.communicate(timeout=30)
+    assert done.returncode == 1 and "receiver.ready cannot be written" in json.loads(log.splitlines()[-1])["message"] and "Traceback" not in log
+
+
 def test_a_data_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file", encoding="ascii")
     done = Process(tmp_path).popen()
