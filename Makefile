@@ -5,7 +5,6 @@ PYTEST = .venv/bin/python -m pytest -q
 # compiled modules are kept, whatever the surroundings say: else each process that a test starts compiles them anew
 export PYTHONDONTWRITEBYTECODE =
 STUDY ?=
-MINUTES ?= 1
 SECONDS ?= 60
 
 demo: ## install, run the node and a small PACS, send simulated patients (or STUDY=folder), show the results
@@ -33,7 +32,7 @@ attack: ## every attack of docs/security.md upon a receiver of its own, SECONDS 
 
 fuzz: ## what peers send, coverage-guided, MINUTES for each of six targets
 	@scripts/setup fuzz
-	.venv/bin/python -W ignore -m tests.fuzz --minutes $(MINUTES)
+	.venv/bin/python -W ignore -m tests.fuzz --minutes $(or $(MINUTES),1)
 
 chaos: ## kill -9, full disk, locked database and worse for hours: make chaos KILLS=1000 SEED=1, or MINUTES=120 (docs/reliability.md)
 	@scripts/setup test
