@@ -61,6 +61,9 @@ def list_copies(config: ConfigOption = None, as_json: JsonOption = False, quiet:
     rows = [{"file": str(p), "bytes": p.stat().st_size, "anchored": p.with_name(p.name + ".anchor").exists()} for p in found]
     if as_json:
         print_json({"backups": rows})
+    elif not quiet and not rows:
+        print("storage.backup names no folder in which copies are kept; mediqa backup create FILE makes one anywhere" if folder is None else
+              f"no copies in {folder} yet; mediqa backup create makes one")
     elif not quiet:
         print_table("", ["file", "MiB", "anchor"], [[r["file"], f"{r['bytes'] / 2**20:.1f}", "yes" if r["anchored"] else "no"] for r in rows], ("MiB",))
 

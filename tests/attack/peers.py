@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import socket
@@ -253,8 +254,10 @@ def strangers(caller: Caller) -> None:
 
 
 def port_check(caller: Caller) -> None:
-    """Connects and closes, as fast as possible."""
-    caller.connect(secure=False).close()
+    """Connects and closes, as fast as possible; with a reset once many wait to be forgotten, or its own machine has no port left for it."""
+    with caller.connect(secure=False) as sock:
+        if next(CHECKS) >= POLITE_CHECKS:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def hold(caller: Caller) -> None:
@@ -264,6 +267,7 @@ def hold(caller: Caller) -> None:
 
 
 HELD: list[socket.socket] = []
+CHECKS, POLITE_CHECKS = itertools.count(), 8000
 
 
 def garbage(caller: Caller) -> None:

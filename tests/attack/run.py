@@ -65,7 +65,10 @@ def run(site: Site, attack: Attack, seconds: float) -> Cost:
                 time.sleep(0.05)
             freed = time.monotonic()
         free = max(0.0, freed - max(ended, float(ask(crowd))))
-        problem = "" if site.places(addresses(attack)[0]) else "places are not free"
+        try:
+            problem = "" if site.places(addresses(attack)[0]) else "places are not free"
+        except OSError as error:
+            problem = f"places cannot be counted: {error}"
     finally:
         crowd.kill()
         crowd.wait()

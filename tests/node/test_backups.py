@@ -43,7 +43,9 @@ def mediqa(bench: Bench, *args: str, code: int = 0) -> str:
 
 def test_a_copy_a_day_and_the_oldest_go(bench: Bench, tmp_path: Path) -> None:
     assert [job.name for job in daily_jobs(open_workplace(bench.config))] == ["checkpoint"]
+    assert "storage.backup names no folder" in mediqa(bench, "backup", "list")
     configure(bench, "backup: copies, backup_keep: 2")
+    assert "no copies in" in mediqa(bench, "backup", "list")
     folder = bench.config_file.parent / "copies"
     folder.mkdir()
     others = ["notes.txt", "node-1.db", "node-20250101T000000Z.db.part"]

@@ -68,6 +68,15 @@ def test_an_association_that_has_died_holds_nobody(when: str) -> None:
         assert time.monotonic() - began < 4
 
 
+def test_a_pause_that_is_asked_for_twice_is_one_pause() -> None:
+    with ScriptedPacs() as pacs:
+        assoc = steady(AE("SENDER").associate("127.0.0.1", pacs.port, [build_context(SC)], "PACS"))
+        for _ in range(2):
+            assoc._reactor_checkpoint.clear()
+        assoc._reactor_checkpoint.set()
+        assoc.release()
+
+
 def test_an_association_that_is_known_to_be_over_by_its_reactor_alone() -> None:
     """The requesting side has looked at `is_established` already: neither request nor release waits for a response."""
     ds = image(SC, rows=8)

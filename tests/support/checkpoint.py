@@ -35,8 +35,9 @@ class Checkpoint(threading.Event):
     def clear(self) -> None:
         """Raises AssociationEnded when there is no reactor to hold: nobody would wake the request."""
         with self._lock:
-            super().clear()
-            self._held = False
+            if self.is_set():  # else it waits already, and will not say so again
+                super().clear()
+                self._held = False
         if threading.current_thread() is self._assoc:
             return
         while not self._held:
