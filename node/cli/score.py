@@ -44,7 +44,7 @@ def command(
         model = load_model(policy.profile)
     except ModelMissing:
         model = None  # the engine then says so of each series
-    found, failed = [], False
+    found, failed, silent = [], False, 0
     with new_decoder(settings) as decoder, Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:
         task = progress.add_task("score", total=len(groups))
         for files in groups:
@@ -53,7 +53,7 @@ def command(
             failed |= str(assessment.end) == "failed"
             if out is not None:
                 try:
-                    _write(assessment, files, settings, policy, out)
+                    silent += not _write(assessment, files, settings, policy, out)
                 except OSError as error:
                     failed = True
                     print(f"mediqa: cannot write to {out}: {error.strerror or type(error).__name__}", file=sys.stderr)
@@ -63,6 +63,9 @@ def command(
     elif not quiet:
         print_table("", ["series", "modality", "region", "end", "quality", "90 % interval", "verdict", "worst", "seconds"],
                     [_row(a) for a in found], numeric=("quality", "seconds"))
+        if silent:
+            print(f"no report in {out} for {silent} series: report.on in the configuration says which ends have one, it has "
+                  f"{', '.join(map(str, settings.report.on))}")
         for one in rejected:
             print(f"rejected: {printable(str(one.file))}: {one.reason}")
     if not found:
@@ -94,10 +97,11 @@ def _row(a: Any) -> list[Any]:
             a.verdict, None if worst is None else f"slice {worst.ordinal}", f"{a.seconds.get('total', 0):.1f}"]
 
 
-def _write(assessment: Any, files: list[Path], settings: Any, policy: Any, out: Path) -> None:
-    """SR (the first class of the configuration), Secondary Capture and PNG into a folder named by a digest of the series."""
+def _write(assessment: Any, files: list[Path], settings: Any, policy: Any, out: Path) -> bool:
+    """SR (the first class of the configuration), Secondary Capture and PNG into a folder named by a digest of the series; False where
+    the configuration asks for none."""
     if str(assessment.end) not in settings.report.on:
-        return
+        return False
     from node import __version__
     from node.report.context import RenderContext
     from node.report.render import render_overlay_png, render_results
@@ -115,3 +119,4 @@ def _write(assessment: Any, files: list[Path], settings: Any, policy: Any, out: 
     for made in render_results(assessment, files, context, report.sr_classes[:1], report.secondary_capture):
         (folder / f"{made.kind}.dcm").write_bytes(made.data)
     (folder / "overlay.png").write_bytes(render_overlay_png(assessment, context))
+    return True

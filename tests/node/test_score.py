@@ -125,6 +125,8 @@ def test_a_table_for_people_and_what_cannot_be_written(folder: Path, tmp_path: P
     run = mediqa("score", folder / "CT chest" / "0005.dcm", folder / "notes.txt", "--out", "out", cwd=tmp_path)
     assert run.code == 1 and "cannot write to out" in run.err
     assert "assessed" in run.out and "notes.txt: not a DICOM object" in run.out
+    run = mediqa("score", folder / "scout", folder / "capture.dcm", "--out", "none", cwd=tmp_path)
+    assert run.code == 0 and "no report in none for 2 series: report.on" in run.out and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
