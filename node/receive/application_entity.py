@@ -114,7 +114,9 @@ def negotiate(proposed: Iterable[PresentationContext]) -> list[PresentationConte
         abstract = str(context.abstract_syntax or "")
         chosen = choose_syntax(offered) if abstract == VERIFICATION or is_storage(abstract) else None
         answer = PresentationContext()
-        answer.context_id, answer.abstract_syntax = context.context_id, context.abstract_syntax
+        answer.context_id = context.context_id
+        if abstract:  # PS3.8 9.3.2.2 wants one; a context without it is one of no class
+            answer.abstract_syntax = context.abstract_syntax
         answer.transfer_syntax = [chosen or (offered[0] if offered else ImplicitVRLittleEndian)]
         answer.result = 0 if chosen else 4 if abstract == VERIFICATION or is_storage(abstract) else 3
         answer._as_scu, answer._as_scp = False, chosen is not None

@@ -48,7 +48,7 @@ def quick_scan(data: bytes | bytearray, transfer_syntax: str) -> Header | None:
         if tag <= before:
             return None
         if tag > LAST:
-            return _header(found)
+            return _header(found) if vr in _LONG or vr in _SHORT else None
         before = tag
         at += 8
         if vr in _LONG:

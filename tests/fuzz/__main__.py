@@ -23,6 +23,8 @@ NAMES = ("pdu", "command_set", "associate", "header_scan", "quick_scan", "certif
 INSTRUMENTED = ["node.receive", "pynetdicom.pdu", "pynetdicom.pdu_items", "pynetdicom.pdu_primitives", "pydicom.filereader", "pydicom.values"]
 SLOW_SECONDS, MEMORY_MB, LONGEST = 5, 1024, 65536
 """An input that takes longer (of the processor) or more is a finding, too."""
+TOLD = 4000
+"""Characters of what a run that found something has said."""
 KEPT, KEPT_BYTES = 150, 600
 
 
@@ -58,7 +60,8 @@ def run_guided(target: str, seconds: float, work: Path, keep: bool) -> tuple[int
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
     found = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
     if done.returncode:
-        sys.stderr.write(f"{done.stderr[-4000:]}\n{target}: exit {done.returncode}\n")
+        error = done.stderr.partition("Uncaught Python exception")[2]  # the input and the whole history of the run stand behind it
+        sys.stderr.write(f"{error[:TOLD] or done.stderr[-TOLD:]}\n{target}: exit {done.returncode}\n")
     if keep and not done.returncode:
         small = work / f"{target}-small"
         small.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from pydicom.uid import (
     UID_dictionary,
 )
 from pynetdicom import StoragePresentationContexts, build_context
+from pynetdicom.presentation import PresentationContext
 
 from node.config import Caller, Receive
 from node.receive.application_entity import (
@@ -88,3 +89,10 @@ def test_limits_and_switches() -> None:
     assert [r.code for r in (CONTEXT_NAME, CALLING_AE, CALLED_AE, LIMIT, SPACE)] == ["1/1/2", "1/1/3", "1/1/7", "2/3/2", "2/3/2"]
     open_to_all = CallingRules(RECEIVE.model_copy(update={"allow_any": True, "check_called_ae": False}))
     assert open_to_all.judge("WHO", "WHAT", "8.8.8.8", APPLICATION_CONTEXT, 0, 2**40) is None
+
+
+def test_a_context_without_a_syntax_is_rejected_alone() -> None:
+    bare, offered = PresentationContext(), build_context("1.2.840.10008.5.1.4.1.1.2")
+    bare.context_id, offered.context_id = 1, 3
+    first, second = negotiate([bare, offered])
+    assert (first.context_id, first.result) == (1, 3) and (second.context_id, second.result) == (3, 0)
