@@ -30,6 +30,7 @@ _VR = {"sop_class_uid": b"UI", "sop_uid": b"UI", "study_uid": b"UI", "series_uid
 _NAMES = {tag: name for name, tag in TAGS.items()}
 _ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<L")
 _UNDEFINED = 0xFFFFFFFF
+_CHARACTER_SET = 0x00080005
 _UID = re.compile(rb"[0-9.]{0,64}\0?")
 _INTEGER = re.compile(rb" ?[+-]?\d{1,10} ?")
 _NUMBER = re.compile(rb" ?[+-]?\d{1,12}(\.\d{1,12})? ?")
@@ -57,6 +58,8 @@ def quick_scan(data: bytes | bytearray, transfer_syntax: str) -> Header | None:
             if length == _UNDEFINED:
                 return None
         elif vr not in _SHORT:
+            return None
+        if tag == _CHARACTER_SET and not _TEXT.fullmatch(data, at, at + length):
             return None
         if (name := _NAMES.get(tag)) is not None:
             value = bytes(data[at:at + length])

@@ -57,10 +57,10 @@ def run_guided(target: str, seconds: float, work: Path, keep: bool) -> tuple[int
     base = [sys.executable, "-m", "tests.fuzz", "--guided", target]
     limits = [f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}"]
     done = subprocess.run([*base, *limits, f"-max_total_time={seconds:.0f}", f"-artifact_prefix={work}/{target}-", "-print_final_stats=1", str(corpus)],
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+                          capture_output=True, text=True, errors="replace")
     found = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
     if done.returncode:
-        error = done.stderr.partition("Uncaught Python exception")[2]  # the input and the whole history of the run stand behind it
+        error = done.stdout.partition("Uncaught Python exception")[2]
         sys.stderr.write(f"{error[:TOLD] or done.stderr[-TOLD:]}\n{target}: exit {done.returncode}\n")
     if keep and not done.returncode:
         small = work / f"{target}-small"

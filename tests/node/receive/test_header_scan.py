@@ -124,6 +124,11 @@ def test_the_quick_look_says_the_same_or_nothing() -> None:
     data = encoded(image(CT, number=98765432, ImagePositionPatient=["1", "7", "2"]), ExplicitVRLittleEndian)
     for right, wrong in ((b"98765432", b"9876543z"), (b"1\\7\\2", b"1\\x\\2")):
         assert data.count(right) == 1 and quick_scan(data.replace(right, wrong), ExplicitVRLittleEndian) is None
+    ds = image(CT)
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    latin = encoded(ds, ExplicitVRLittleEndian)
+    assert quick_scan(latin, ExplicitVRLittleEndian) == scan(BytesIO(latin), ExplicitVRLittleEndian)
+    assert quick_scan(latin.replace(b"ISO_IR 100", b"ISO\0IR 100"), ExplicitVRLittleEndian) is None
     rows = b"\x28\x00\x10\x00US"  # the first element behind what is wanted
     assert data.count(rows) == 1 and quick_scan(data.replace(rows, rows[:4] + b"4."), ExplicitVRLittleEndian) is None
     assert quick_scan(data[:400], ExplicitVRLittleEndian) is None and quick_scan(b"", ExplicitVRLittleEndian) is None
