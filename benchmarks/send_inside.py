@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from node.cli.send import Outcome, find_files
 from node.cli.store_scu import send_files
+from node.deliver.peer import Peer
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     began, cpu = time.perf_counter(), time.process_time()
-    send_files(find_files(folder, outcome), ("MEDIQA", "127.0.0.1", port), "SENDER", 60, outcome, lambda: None)
+    send_files(find_files(folder, outcome), Peer("MEDIQA", "127.0.0.1", port, "SENDER", 60), outcome, lambda: None)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     [peak] = [int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM:")]

@@ -31,12 +31,12 @@ def open_workplace(config: Config) -> Workplace:
 
 def sender_of(place: Workplace) -> Any:
     """Tries deliveries to the configured destinations."""
-    from node.deliver.association import Peer
     from node.deliver.attempt import Sender
     from node.deliver.ledger import Patience
+    from node.deliver.peer import peer_of
 
     config = place.config
-    peers = {d.name: Peer(d.ae_title, d.host, d.port, config.receive.ae_title, config.deliver.timeout) for d in config.destinations}
+    peers = {d.name: peer_of(config, d) for d in config.destinations}
     patience = Patience(config.deliver.first_retry, config.deliver.last_retry, config.deliver.give_up_after)
     return Sender(place.engine, place.audit, peers, place.results.path, patience,
                   [SR_CLASSES[name] for name in config.report.sr_classes], place.now)

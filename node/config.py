@@ -155,6 +155,15 @@ class Deliver(Section):
     timeout: Annotated[float, seconds(1, 3600)] = 30
 
 
+class DestinationTls(Section):
+    """Files of the TLS towards a destination; without `trust` it is plain TCP, `certificate` is shown to a PACS that asks for one."""
+
+    trust: Text = ""
+    certificate: Text = ""
+    key: Text = ""
+    check_host: Flag = True
+
+
 class Destination(Section):
     """Where results go; `serves` names the calling AE titles whose results go there, () = all (single destination only)."""
 
@@ -163,6 +172,7 @@ class Destination(Section):
     host: Host
     port: Port
     serves: Annotated[tuple[AeTitle, ...], Field(description="a list of calling AE titles")] = ()
+    tls: DestinationTls = DestinationTls()
 
 
 class Config(Section):
@@ -176,7 +186,7 @@ class Config(Section):
     engine: Engine = Engine()
     report: Report = Report()
     deliver: Deliver = Deliver()
-    destinations: Annotated[tuple[Destination, ...], Field(description="a list of {name, ae_title, host, port, serves}")] = (
+    destinations: Annotated[tuple[Destination, ...], Field(description="a list of {name, ae_title, host, port, serves, tls}")] = (
         Destination(name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=4242),)
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -279,6 +289,10 @@ def _cross_check(config: Config, source: Source) -> list[str]:
             lines.append(source.at((*here, "name"), f"{destination.name!r} is there twice, write another name"))
         elif peer in peers:
             lines.append(source.at(here, "is the same AE title, host and port as another destination, remove one"))
+        if destination.tls != DestinationTls() and not destination.tls.trust:
+            lines.append(source.at((*here, "tls"), "has no trust, write the PEM file of the PACS's certificate or of its authority, or remove tls"))
+        if destination.tls.key and not destination.tls.certificate:
+            lines.append(source.at((*here, "tls"), "has a key without a certificate, write both or none"))
         if len(config.destinations) > 1 and not destination.serves:
             lines.append(source.at((*here, "serves"), "is empty, with several destinations each lists the calling AE titles it serves"))
         for i, title in enumerate(destination.serves):

@@ -101,17 +101,15 @@ def receiver(settings: Any) -> dict[str, Any] | None:
 
 
 def tls(settings: Any) -> list[Row]:
-    """The files of receive.tls, where a certificate is named, and until when they hold."""
+    """The files of receive.tls, where a certificate is named, and until when all that are named hold."""
     from node.receive.tls import WARN_DAYS, TlsError, expiries, listener_context
 
     try:
         context = listener_context(settings)
     except TlsError as error:
         return [Row("tls", BAD, str(error))]
-    if context is None:
-        return []
     who = "a peer must show a certificate" if settings.receive.tls.trust else "any peer"
-    return [Row("tls", OK, f"TLS 1.2 or newer on receive.port; {who}"),
+    return [*([] if context is None else [Row("tls", OK, f"TLS 1.2 or newer on receive.port; {who}")]),
             *(Row("tls", BAD if e.days < 0 else NOTE if e.days < WARN_DAYS else OK, e.text) for e in expiries(settings, time.time()))]
 
 
@@ -224,7 +222,9 @@ def model(settings: Any) -> Row:
 
 def destinations(settings: Any) -> list[Row]:
     """C-ECHO of each destination and which of our SOP classes it accepts."""
-    from node.deliver.association import Peer
+    from dataclasses import replace
+
+    from node.deliver.peer import peer_of
     from node.deliver.probe import SECONDARY_CAPTURE, probe
     from node.workplace import SR_CLASSES
 
@@ -233,10 +233,10 @@ def destinations(settings: Any) -> list[Row]:
     wanted = {name: SR_CLASSES[name] for name in settings.report.sr_classes}
     rows = []
     for d in settings.destinations:
-        peer = Peer(d.ae_title, d.host, d.port, settings.receive.ae_title, min(settings.deliver.timeout, 10))
+        peer = replace(peer_of(settings, d), timeout=min(settings.deliver.timeout, 10))
         found = probe(peer, [*SR_CLASSES.values(), SECONDARY_CAPTURE])
         rows.append(Row(f"destination {d.name}", BAD if found.problem else OK,
-                        found.problem or f"{d.ae_title}@{d.host}:{d.port} answers the C-ECHO"))
+                        found.problem or f"{d.ae_title}@{d.host}:{d.port} answers the C-ECHO" + (" over TLS" if peer.tls else "")))
         if not found.accepted:
             continue
         takes = [name for name, uid in SR_CLASSES.items() if uid in found.accepted]

@@ -51,6 +51,9 @@ def command(
     target: Annotated[str, typer.Argument(help="AET@HOST:PORT, e.g. MEDIQA@127.0.0.1:11112.")],
     calling: Annotated[str, typer.Option("--calling", help="Our AE title; the receiver must have it on its allow-list.")] = "MEDIQA",
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds without progress that end an association.")] = 60,
+    trust: Annotated[Path | None, typer.Option(help="Send over TLS: PEM file of the receiver's certificate or of its authority.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file of our own certificate, for a receiver that asks for one.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of its key, where that stands apart.")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     config: Annotated[Path | None, typer.Option("--config", "-c", hidden=True, help="Not needed.")] = None,
@@ -67,9 +70,11 @@ def command(
     if not files:
         fail(f"{path}: holds no DICOM file that can be sent")
     from node.cli.store_scu import send_files
+    from node.deliver.peer import Peer
 
+    peer = Peer(ae_title, host, port, calling.strip(), timeout, tls_files(trust, certificate, key))
     with progress(len(files), quiet or not sys.stderr.isatty()) as step:
-        send_files(files, (ae_title, host, port), calling.strip(), timeout, outcome, step)
+        send_files(files, peer, outcome, step)
     if json:
         print_json(outcome.to_json())
     else:
@@ -83,6 +88,23 @@ def parse_target(text: str) -> tuple[str, str, int]:
     if found is None or not 0 < int(found["port"]) < 65536:
         fail(f"{printable(text)}: write AET@HOST:PORT, e.g. MEDIQA@127.0.0.1:11112", WRONG_USE)
     return found["ae"].strip(), found["host"].strip("[]"), int(found["port"])
+
+
+def tls_files(trust: Path | None, certificate: Path | None, key: Path | None) -> Any:
+    """None for plain TCP; exit 2 where the files cannot be used."""
+    from node.deliver.peer import TlsFiles
+    from node.receive.tls import TlsError
+
+    if trust is None:
+        if certificate or key:
+            fail("--certificate and --key need --trust, the PEM file of the receiver's certificate or of its authority", WRONG_USE)
+        return None
+    files = TlsFiles(trust, certificate, key, where="--")
+    try:
+        files.context()
+    except TlsError as error:
+        fail(str(error).replace("--.", "--"), WRONG_USE)
+    return files
 
 
 def find_files(path: Path, outcome: Outcome) -> list[File]:

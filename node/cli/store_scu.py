@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from node.cli.send import CONTEXTS, RETRIES, File, Outcome
 from node.deliver.answers import Action, Answer, Kind, judge
-from node.deliver.association import ENDED, Association, NoAssociation, Peer
+from node.deliver.association import ENDED, Association, NoAssociation
 from node.deliver.negotiation import Rejected
 from node.deliver.part10 import NotPart10, open_stored
+from node.deliver.peer import Peer
 from node.receive.limits import MAX_UID
 
 
-def send_files(files: Sequence[File], target: tuple[str, str, int], calling: str, timeout: float, outcome: Outcome,
-               step: Callable[[], None]) -> None:
-    """Sends `files` to (AE title, host, port); every file ends in `outcome`, `step` is called once for each."""
-    peer = Peer(*target, calling, timeout)
+def send_files(files: Sequence[File], peer: Peer, outcome: Outcome, step: Callable[[], None]) -> None:
+    """Sends `files`; every file ends in `outcome`, `step` is called once for each."""
     for group in groups(files):
         left, silent = list(group), 0
         while left:
@@ -52,7 +51,7 @@ def _one_association(left: list[File], peer: Peer, outcome: Outcome, step: Calla
     except NoAssociation as error:
         if error.rejected is not None:
             return Answer(error.answer.kind, comment=_why(error.rejected))
-        return Answer(Kind.UNREACHABLE, comment=f"nobody answers at {peer.host}:{peer.port}")
+        return Answer(Kind.UNREACHABLE, comment=f"nobody answers at {peer.host}:{peer.port}" if peer.tls is None else error.answer.comment)
     with association:
         done = 0
         try:

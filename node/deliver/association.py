@@ -10,20 +10,22 @@ no failure, a peer that drips, lies about lengths or never answers costs its bou
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from node.deliver.answers import Answer, Kind
 from node.deliver.fragments import FileCut, Fragments
 from node.deliver.negotiation import Accepted, Proposal, Rejected, read_answer, request
 from node.deliver.part10 import Stored
+from node.deliver.peer import Peer, why_not
 from node.deliver.wire import Wire
 from node.receive import command_set, limits
 from node.receive.command_set import RESPONSE, CommandSet, Field, read_command
 from node.receive.file_meta import DEFLATED
 from node.receive.patience import Patience
+from node.receive.tls import TlsError
 from node.receive.upper_layer import (
     RELEASE_REQUEST,
     RELEASE_RESPONSE,
@@ -47,17 +49,6 @@ READ = 4096
 LOOK_SECONDS = 1.0
 """Between two looks at what the kernel still holds for a peer that says nothing."""
 NO_PROGRESS, ENDED = "no progress in time", "association ended before the response"
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Where to send: the destination's AE title and address, our own AE title, seconds without progress that end an association."""
-
-    ae_title: str
-    host: str
-    port: int
-    calling_ae: str
-    timeout: float
 
 
 class NoAssociation(Exception):
@@ -109,18 +100,19 @@ class Association:
         """Associated, or NoAssociation."""
         try:
             pdu = request(peer.ae_title, peer.calling_ae, self._proposals, MAX_PDU)
-            self._wire = Wire(peer.host, peer.port, peer.timeout)
-        except (OSError, ValueError) as error:
-            raise NoAssociation(Answer(Kind.UNREACHABLE, comment=f"no connection ({type(error).__name__})")) from None
+            self._wire = Wire(peer.host, peer.port, peer.timeout, None if peer.tls is None else peer.tls.context())
+        except (OSError, ValueError, TlsError) as error:
+            raise NoAssociation(Answer(Kind.UNREACHABLE, comment=why_not(error))) from None
+        silence = "no answer to the association request"
         try:
             self._send(pdu)
             came = self._next()
             said = read_answer(came.pdu, self._proposals) if isinstance(came, AssociateAnswer) else None
         except ProtocolError as error:
             self._abort(error.reason)
-            raise NoAssociation(Answer(Kind.UNREACHABLE, comment=f"no answer to the association request ({error})")) from None
-        except (OSError, _Ended):  # TimeoutError is one
-            said = None
+            raise NoAssociation(Answer(Kind.UNREACHABLE, comment=f"{silence} ({error})")) from None
+        except (OSError, _Ended) as error:  # TimeoutError is one; in TLS 1.3 a peer refuses our certificate when the handshake is over
+            said, silence = None, why_not(error) if isinstance(error, ssl.SSLError) else silence
         if isinstance(said, Accepted):
             self._patience.associated()
             self._upper.established = self.open = True
@@ -129,7 +121,7 @@ class Association:
         if isinstance(said, Rejected):
             kind = Kind.REJECTED_TRANSIENT if said.result == 2 else Kind.REJECTED_PERMANENT
             raise NoAssociation(Answer(kind, comment=f"result {said.result}, source {said.source}, reason {said.reason} (PS3.8 9.3.4)"), said)
-        raise NoAssociation(Answer(Kind.UNREACHABLE, comment="no answer to the association request"))
+        raise NoAssociation(Answer(Kind.UNREACHABLE, comment=silence))
 
     def lost(self) -> bool:
         """Whether the association is over, also where the peer ended it since the last answer; asked before anything is begun."""

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 
 from node.deliver import ledger
 from node.deliver.answers import Answer, Kind
-from node.deliver.association import Association, NoAssociation, Peer
+from node.deliver.association import Association, NoAssociation
+from node.deliver.peer import Peer
 from node.deliver.scu import Item, Sent, connect, offer
 from storage import clock
 

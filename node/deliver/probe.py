@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.deliver.answers import Kind
-from node.deliver.association import VERIFICATION, Association, NoAssociation, Peer
+from node.deliver.association import VERIFICATION, Association, NoAssociation
 from node.deliver.negotiation import Rejected
 from node.deliver.part10 import EXPLICIT, IMPLICIT
+from node.deliver.peer import Peer
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.deliver.answers import Action, Answer, Kind, judge
-from node.deliver.association import Association, Peer
+from node.deliver.association import Association
 from node.deliver.negotiation import MOST_CONTEXTS, Proposal
 from node.deliver.part10 import EXPLICIT, IMPLICIT, NotPart10, Stored, open_stored, read_stored
+from node.deliver.peer import Peer
 
 UNUSABLE = "result file cannot be read"
 

@@ -100,12 +100,12 @@ def run(config: Config) -> int:
             audit.append(conn, "application-start", ACTOR, start_id=start_id, port=receiver.port, configuration=config.digest)
         write_ready(ready, receiver.port)
         event(log, "listening", port=receiver.port, ae_title=config.receive.ae_title, path=config.receive.path, tls=bool(config.receive.tls.certificate))
-        is_secure = bool(config.receive.tls.certificate)
+        has_certificates = bool(config.receive.tls.certificate) or any(d.tls.trust for d in config.destinations)
         while not stop.is_set():
-            if is_secure:
+            if has_certificates:
                 tls.context()
                 watch.warn(time.time())
-            stop.wait(LOOK_SECONDS if is_secure else None)
+            stop.wait(LOOK_SECONDS if has_certificates else None)
     finally:
         ready.unlink(missing_ok=True)
         receiver.stop()

@@ -1,4 +1,5 @@
-"""The TLS side of the listener: the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profiles of PS3.15 (B.12, and B.13 that restricts it).
+"""TLS of the listener, and its profile for destinations: the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profiles of PS3.15 (B.12,
+and B.13 that restricts it).
 
 TLS 1.2 or 1.3, forward secrecy by ECDHE and authenticated encryption alone, no compression, no renegotiation, nothing to fall back to. Files
 are read again when they change: a certificate is renewed without a restart, and a new pair that cannot be used leaves the old one in force.
@@ -55,34 +56,46 @@ def listener_context(config: Config) -> ssl.SSLContext | None:
     tls = config.receive.tls
     if not tls.certificate:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    try:
-        context.load_cert_chain(config.folder / tls.certificate, config.folder / tls.key if tls.key else None, lambda: b"")
-    except (OSError, ValueError) as error:
-        raise TlsError(f"receive.tls.certificate or receive.tls.key cannot be used ({_why(error)}), write PEM files of one pair "
-                       "without a password") from None
-    if tls.trust:
-        try:
-            context.load_verify_locations(config.folder / tls.trust)
-        except (OSError, ValueError) as error:
-            raise TlsError(f"receive.tls.trust cannot be used ({_why(error)}), write a PEM file of authorities") from None
+    certificate, key, trust = (config.folder / name if name else None for name in (tls.certificate, tls.key, tls.trust))
+    context = secure_context(ssl.PROTOCOL_TLS_SERVER, "receive.tls", certificate, key, trust)
+    if trust:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
+def secure_context(side: int, where: str, certificate: Path | None, key: Path | None, trust: Path | None) -> ssl.SSLContext:
+    """A context of the profile with the PEM files that are given. side: ssl.PROTOCOL_TLS_SERVER or _CLIENT. TlsError, which names `where`."""
+    context = ssl.SSLContext(side)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key, lambda: b"")
+        except (OSError, ValueError) as error:
+            raise TlsError(f"{where}.certificate or {where}.key cannot be used ({_why(error)}), write PEM files of one pair "
+                           "without a password") from None
+    if trust:
+        try:
+            context.load_verify_locations(trust)
+        except (OSError, ValueError) as error:
+            raise TlsError(f"{where}.trust cannot be used ({_why(error)}), write a PEM file of authorities") from None
+    return context
+
+
 def expiries(config: Config, now: float) -> list[Expiry]:
-    """When the certificates of receive.tls expire, at `now` (seconds since 1970): of our chain the first one, of the authorities the last one."""
+    """When the certificates that the configuration names expire, at `now` (seconds since 1970): of our chains the first one, of authorities the
+    last one."""
     found = []
-    for key, name, which in (("receive.tls.certificate", config.receive.tls.certificate, min), ("receive.tls.trust", config.receive.tls.trust, max)):
+    sections = [("receive.tls", config.receive.tls), *((f"destinations.{d.name}.tls", d.tls) for d in config.destinations)]
+    for key, name, which in (entry for where, tls in sections for entry in ((f"{where}.certificate", tls.certificate, min),
+                                                                           (f"{where}.trust", tls.trust, max))):
         if not name:
             continue
         try:
             one: Validity = which(validities((config.folder / name).read_text(encoding="latin-1")), key=lambda v: v.until)
         except (OSError, ValueError, CertificateError):
-            continue  # what cannot be read, `listener_context` tells
+            continue  # what cannot be read is told where it is used
         found.append(Expiry(key, (one.until - now) / DAY, time.strftime("%Y-%m-%d", time.gmtime(one.until)), one.subject))
     return found
 

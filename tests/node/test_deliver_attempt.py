@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from node.deliver import ledger
-from node.deliver.association import Peer
 from node.deliver.attempt import Sender
+from node.deliver.peer import Peer
 from node.deliver.retry import later
 from storage.database import open_engine
 from storage.schema import delivery, destination, metadata, result_object, revision, series

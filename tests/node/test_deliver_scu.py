@@ -13,7 +13,8 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
 from node.deliver.answers import Kind
-from node.deliver.association import NoAssociation, Peer
+from node.deliver.association import NoAssociation
+from node.deliver.peer import Peer
 from node.deliver.scu import Item, Sent, connect, offer
 from tests.support.ports import free_port
 from tests.support.scripted_pacs import ABORT, CUT, LOSE_RESPONSE, SILENT, ScriptedPacs

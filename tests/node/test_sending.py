@@ -14,9 +14,10 @@ import pytest
 
 from node.deliver import association as module
 from node.deliver.answers import Answer, Kind
-from node.deliver.association import VERIFICATION, Association, NoAssociation, Peer
+from node.deliver.association import VERIFICATION, Association, NoAssociation
 from node.deliver.fragments import BUFFER, Fragments
 from node.deliver.part10 import EXPLICIT, open_stored
+from node.deliver.peer import Peer
 from node.receive import limits
 from node.receive.file_meta import file_meta
 from tests.support.ports import free_port

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from node.cli import app
 from node.deliver.answers import Answer, Kind
-from node.deliver.association import VERIFICATION, Association, Peer
+from node.deliver.association import VERIFICATION, Association
 from node.deliver.part10 import EXPLICIT, IMPLICIT, open_stored
+from node.deliver.peer import Peer
 from node.deliver.scu import Item, connect, offer
 from tests.node.receive.test_peers import SYNTAX, encode
 from tests.support.orthanc import Orthanc

@@ -26,11 +26,16 @@ class Authority:
                 "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign", "-keyout", self._key,
                 "-out", self.certificate)
 
-    def issue(self, name: str, folder: Path, days: int = 2, bits: int = 2048) -> tuple[Path, Path]:
-        """NAME.pem, which holds the key as well, and NAME.key in `folder`; `days` below 0 makes one that has expired."""
+    def issue(self, name: str, folder: Path, days: int = 2, bits: int = 2048, host: str = "") -> tuple[Path, Path]:
+        """NAME.pem, which holds the key as well, and NAME.key in `folder`; `days` below 0 makes one that has expired.
+
+        host: its subjectAltName, such as IP:127.0.0.1.
+        """
         key, request, out = folder / f"{name}.key", folder / f"{name}.csr", folder / f"{name}.pem"
-        openssl("req", "-newkey", f"rsa:{bits}", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request)
-        signed = openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-days", days, "-set_serial", 1)
+        openssl("req", "-newkey", f"rsa:{bits}", "-nodes", "-subj", f"/CN={name}", *(["-addext", f"subjectAltName={host}"] if host else []),
+                "-keyout", key, "-out", request)
+        signed = openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-copy_extensions", "copy", "-days", days,
+                         "-set_serial", 1)
         part = folder / f"{name}.new"
         part.write_text(signed + key.read_text(), encoding="ascii")
         part.replace(out)

@@ -16,6 +16,7 @@ import pytest
 
 from node.cli.send import Outcome, find_files
 from node.cli.store_scu import send_files
+from node.deliver.peer import Peer
 from tests.support.ports import wait_for
 from tests.support.receiver import association
 from tests.support.small_objects import CT, image, write
@@ -77,7 +78,7 @@ def test_starts_stops_and_tells(process: Process, tmp_path: Path) -> None:
     for k in range(3):
         write(image(CT, number=k), tmp_path / "sent" / f"{k}.dcm")
     outcome = Outcome()
-    send_files(find_files(tmp_path / "sent", outcome), ("MEDIQA", "127.0.0.1", port), "SENDER", 10, outcome, lambda: None)
+    send_files(find_files(tmp_path / "sent", outcome), Peer("MEDIQA", "127.0.0.1", port, "SENDER", 10), outcome, lambda: None)
     assert (outcome.sent, outcome.failed) == (3, [])
     code, log = process.end()
     assert code == 0 and not (process.data / "receiver.ready").exists()
