@@ -13,7 +13,6 @@ of one run mean anything on a machine that does other work; storescp and pynetdi
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import socket
@@ -30,6 +29,7 @@ from pynetdicom import build_context
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 
+from benchmarks.figures import arguments, judged, print_table
 from benchmarks.receive_index import fill, rows_of
 from benchmarks.receive_work import CT, Workload, make, make_more, plain_writing, send, settle
 from benchmarks.receivers import Node, Receiver, all_receivers
@@ -169,32 +169,13 @@ def measured(folder: Path, quick: bool, rounds: int, database: Path, rows: int) 
                              "medians": {name: ratio["median"] for name, ratio in ratios.items()},
                              "cpu_ms_per_slice": ours["one"]["cpu_ms_per_instance"], "peak_mb": ours["multiframe"]["peak_mb"],
                              "idle_percent": round(idle(folder / "last", 2 if quick else 5), 2)}
-    found["goals"] = {name: {"found": found["ratios"][name], "goal": goal, "met": found["ratios"][name] >= goal} for name, goal in GOALS.items()} | {
-        name: {"found": found[name], "goal": goal, "met": found[name] <= goal} for name, goal in MOST.items()}
+    found["goals"] = judged(found, GOALS, MOST)
     return found
-
-
-def print_table(found: dict[str, Any]) -> None:
-    """For people."""
-    print(f"{'workload':12}{'receiver':17}{'best s':>9}{'median':>9}{'MB/s':>9}{'inst/s':>9}{'CPU ms':>9}{'peak MB':>9}")
-    for row in found["rows"]:
-        print(f"{row['workload']:12}{row['receiver']:17}{row['seconds']:9.3f}{row['median']:9.3f}{row['mb_per_s']:9.1f}{row['instances_per_s']:9.1f}"
-              f"{row['cpu_ms_per_instance']:9.2f}{row['peak_mb']:9.1f}")
-    print(f"\n{'times as fast':26}{'best':>8}{'median':>8}")
-    for name, best in found["ratios"].items():
-        print(f"{name:26}{best:8.2f}{found['medians'][name]:8.2f}")
-    print(f"\n{IDLE} idle associations: {found['idle_percent']:g} % of a core; load of the machine {found['load']:g}")
-    for name, goal in found["goals"].items():
-        print(f"goal {name}: {goal['found']:g} {'>=' if name in GOALS else '<='} {goal['goal']:g}: {'met' if goal['met'] else 'NOT MET'}")
 
 
 def main() -> None:
     """Make the files, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quick", action="store_true", help="an eighth of the objects, one round")
-    parser.add_argument("--rounds", type=int, default=0, help="how often each receiver is measured (3; 1 with --quick)")
-    parser.add_argument("--folder", type=Path, help="where to write, for the disk that is meant (a temporary folder)")
+    parser = arguments(__doc__, "receiver")
     parser.add_argument("--rows", type=int, default=0, help=f"instances in the large index ({ROWS:,}; {QUICK_ROWS:,} with --quick)")
     parser.add_argument("--index", type=Path, help="file of the large index: made where it is absent, used and kept where it is there")
     args = parser.parse_args()
@@ -205,7 +186,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(found))
     else:
-        print_table(found)
+        print_table(found, ("workload", "receiver"), GOALS, f"{IDLE} idle associations: {found['idle_percent']:g} % of a core")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ that does other work; on a slow or busy disk write to memory (--folder /dev/shm)
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -31,6 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.figures import arguments, judged, print_table
 from benchmarks.receive_work import SECONDS, Workload, environment, make, send
 from benchmarks.receivers import ROOT, Node, Receiver, Storescp
 
@@ -185,39 +185,19 @@ def measured(folder: Path, quick: bool, rounds: int) -> dict[str, Any]:
         "medians": {name: round(median(t / o for o, t in of), 2) for name, of in pairs.items()},
         "cpu_ms_per_slice": next(r["cpu_ms_per_instance"] for r in rows if (r["workload"], r["receiver"], r["sender"]) == ("one", "storescp", INSIDE)),
         "peak_mb": max(r["peak_mb"] for r in rows if r["sender"] in (OURS, INSIDE))}
-    said["goals"] = {name: {"found": said["ratios"][name], "goal": goal, "met": said["ratios"][name] >= goal} for name, goal in GOALS.items()} | {
-        name: {"found": said[name], "goal": goal, "met": said[name] <= goal} for name, goal in MOST.items()}
+    said["goals"] = judged(said, GOALS, MOST)
     return said
-
-
-def print_table(said: dict[str, Any]) -> None:
-    """For people."""
-    print(f"{'workload':12}{'receiver':10}{'sender':13}{'best s':>9}{'median':>9}{'MB/s':>9}{'inst/s':>9}{'CPU ms':>9}{'peak MB':>9}")
-    for row in said["rows"]:
-        print(f"{row['workload']:12}{row['receiver']:10}{row['sender']:13}{row['seconds']:9.3f}{row['median']:9.3f}{row['mb_per_s']:9.1f}"
-              f"{row['instances_per_s']:9.1f}{row['cpu_ms_per_instance']:9.2f}{row['peak_mb']:9.1f}")
-    print(f"\n{'times as fast':30}{'best':>8}{'median':>8}")
-    for name, best in said["ratios"].items():
-        print(f"{name:30}{best:8.2f}{said['medians'][name]:8.2f}")
-    print(f"\nload of the machine {said['load']:g}")
-    for name, goal in said["goals"].items():
-        print(f"goal {name}: {goal['found']:g} {'>=' if name in GOALS else '<='} {goal['goal']:g}: {'met' if goal['met'] else 'NOT MET'}")
 
 
 def main() -> None:
     """Make the files, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quick", action="store_true", help="an eighth of the objects, one round")
-    parser.add_argument("--rounds", type=int, default=0, help="how often each sender is measured (3; 1 with --quick)")
-    parser.add_argument("--folder", type=Path, help="where to write (a temporary folder)")
-    args = parser.parse_args()
+    args = arguments(__doc__, "sender").parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
         said = measured(Path(scratch), args.quick, args.rounds or (1 if args.quick else 3))
     if args.json:
         print(json.dumps(said))
     else:
-        print_table(said)
+        print_table(said, ("workload", "receiver", "sender"), GOALS)
 
 
 if __name__ == "__main__":
