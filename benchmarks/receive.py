@@ -29,10 +29,10 @@ from pynetdicom import build_context
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 
-from benchmarks.figures import arguments, judged, print_table
 from benchmarks.receive_index import fill, rows_of
 from benchmarks.receive_work import CT, Workload, make, make_more, plain_writing, send, settle
 from benchmarks.receivers import Node, Receiver, all_receivers
+from benchmarks.transfer import arguments, judged, print_table
 
 IDLE = 100
 ROWS, QUICK_ROWS = 10_000_000, 200_000

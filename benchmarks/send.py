@@ -30,9 +30,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.figures import arguments, judged, print_table
 from benchmarks.receive_work import SECONDS, Workload, environment, make, send
 from benchmarks.receivers import ROOT, Node, Receiver, Storescp
+from benchmarks.transfer import arguments, judged, print_table
 
 GOALS = {"send_vs_storescu": 0.75}
 MOST = {"peak_mb": 80.0}
