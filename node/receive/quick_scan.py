@@ -59,7 +59,7 @@ def quick_scan(data: bytes | bytearray, transfer_syntax: str) -> Header | None:
                 return None
         elif vr not in _SHORT:
             return None
-        if tag == _CHARACTER_SET and not _TEXT.fullmatch(data, at, at + length):
+        if tag == _CHARACTER_SET and (vr != b"CS" or not _TEXT.fullmatch(data, at, at + length)):
             return None
         if (name := _NAMES.get(tag)) is not None:
             value = bytes(data[at:at + length])

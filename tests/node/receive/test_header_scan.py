@@ -129,6 +129,7 @@ def test_the_quick_look_says_the_same_or_nothing() -> None:
     latin = encoded(ds, ExplicitVRLittleEndian)
     assert quick_scan(latin, ExplicitVRLittleEndian) == scan(BytesIO(latin), ExplicitVRLittleEndian)
     assert quick_scan(latin.replace(b"ISO_IR 100", b"ISO\0IR 100"), ExplicitVRLittleEndian) is None
+    assert quick_scan(latin.replace(b"\x05\x00CS", b"\x05\x00PN"), ExplicitVRLittleEndian) is None
     rows = b"\x28\x00\x10\x00US"  # the first element behind what is wanted
     assert data.count(rows) == 1 and quick_scan(data.replace(rows, rows[:4] + b"4."), ExplicitVRLittleEndian) is None
     assert quick_scan(data[:400], ExplicitVRLittleEndian) is None and quick_scan(b"", ExplicitVRLittleEndian) is None
